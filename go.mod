@@ -1,0 +1,3 @@
+module grantex.dev/grantexhook
+
+go 1.26.0

@@ -1,0 +1,190 @@
+package grantexhook
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The headers in which Grantex signs a delivery, in the canonical form of
+// [http.Header]. Senders older than 2026-08-13 send only the first.
+const (
+	HeaderSignature   = "X-Grantex-Signature"    // "sha256=" and the hex HMAC-SHA256 of the body
+	HeaderSignatureV2 = "X-Grantex-Signature-V2" // "sha256=" and the hex HMAC-SHA256 of "<timestamp>.<body>"
+	HeaderTimestamp   = "X-Grantex-Timestamp"    // Unix seconds at which this attempt was sent
+)
+
+// DefaultTolerance is how far a timestamp may lie in the past or in the future
+// if [Options] does not say otherwise. Grantex signs each attempt anew, so that
+// even the last retry is fresh.
+const DefaultTolerance = 5 * time.Minute
+
+// DefaultMaxBody is the largest body in bytes that is read if [Options] does
+// not say otherwise. The largest that Grantex can make was measured as 154,241.
+const DefaultMaxBody = 256 << 10
+
+// The reasons for which a delivery is not accepted, for use with [errors.Is].
+// The text of the error that wraps one says more, for the operator's eyes; no
+// secret, no signature and no part of the body is ever in it.
+var (
+	// ErrNoSignature means that the headers hold no signature that may decide.
+	ErrNoSignature = errors.New("grantexhook: no signature")
+	// ErrBadSignature means that the signature is malformed, or was not made
+	// with any of the secrets over just this body and timestamp.
+	ErrBadSignature = errors.New("grantexhook: bad signature")
+	// ErrStale means that the timestamp is further away than the tolerance.
+	ErrStale = errors.New("grantexhook: timestamp outside the tolerance")
+)
+
+// redacted stands where a secret was meant to be, when it went through a log.
+const redacted = "[redacted]"
+
+// Options are the choices that [NewVerifier] offers. The zero value is ready to
+// use and accepts what every Grantex sends.
+type Options struct {
+	// PreviousSecrets are accepted as well, so that a secret can be replaced
+	// while deliveries signed with the old one are still under way.
+	PreviousSecrets []string
+
+	// RequireTimestamp refuses deliveries that carry only the signature of the
+	// body, which never expires: who records such a delivery can replay it for
+	// ever. Every Grantex since 2026-08-13 sends what this needs, so set it.
+	RequireTimestamp bool
+
+	// Tolerance is how far the timestamp may lie in the past or in the future,
+	// in whole seconds: [DefaultTolerance] if zero; less than a second is an
+	// error.
+	Tolerance time.Duration
+
+	// MaxBody is the largest body in bytes that is accepted: [DefaultMaxBody]
+	// if zero; negative is an error.
+	MaxBody int64
+
+	// Refused, if set, is told of each request that [Verifier.Middleware]
+	// refuses, before it is answered; the answer stays the middleware's. The
+	// reason is one of the Reason constants. It must not read the body, and may
+	// be called concurrently.
+	Refused func(r *http.Request, reason string, err error)
+
+	// Log is told of each refusal too, at level Warn: [slog.Default] if nil.
+	Log *slog.Logger
+}
+
+// A Verifier tells deliveries that Grantex made with one of its secrets from
+// all others. It is immutable and safe for concurrent use. The zero value has
+// no secret and refuses everything.
+type Verifier struct {
+	keys             []*key
+	requireTimestamp bool
+	tolerance        int64 // seconds, as the timestamp counts them
+	maxBody          int64
+	refused          func(*http.Request, string, error)
+	log              *slog.Logger
+}
+
+// NewVerifier returns a Verifier for the secret that Grantex showed when the
+// endpoint was created. The key is the text of the secret as it stands: 48 hex
+// digits, not decoded. A nil opts is the zero [Options].
+//
+// It is an error if a secret is empty, has white space around it or is
+// "[redacted]", or if an option is out of range. The error names every mistake
+// and no secret.
+func NewVerifier(secret string, opts *Options) (*Verifier, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	errs := []error{checkSecret("the secret", secret)}
+	for i, s := range opts.PreviousSecrets {
+		errs = append(errs, checkSecret(fmt.Sprintf("PreviousSecrets[%d]", i), s))
+	}
+	if opts.Tolerance < 0 || opts.Tolerance > 0 && opts.Tolerance < time.Second {
+		errs = append(errs, fmt.Errorf("grantexhook: Tolerance is %v; it must be at least 1s, or 0 for %v", opts.Tolerance, DefaultTolerance))
+	}
+	if opts.MaxBody < 0 {
+		errs = append(errs, fmt.Errorf("grantexhook: MaxBody is %d; it must be positive, or 0 for %d", opts.MaxBody, DefaultMaxBody))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	v := &Verifier{
+		keys:             []*key{newKey(secret)},
+		requireTimestamp: opts.RequireTimestamp,
+		tolerance:        int64(cmp.Or(opts.Tolerance, DefaultTolerance) / time.Second),
+		maxBody:          cmp.Or(opts.MaxBody, DefaultMaxBody),
+		refused:          opts.Refused,
+		log:              opts.Log,
+	}
+	for _, s := range opts.PreviousSecrets {
+		v.keys = append(v.keys, newKey(s))
+	}
+	return v, nil
+}
+
+func checkSecret(name, secret string) error {
+	switch {
+	case secret == "":
+		return fmt.Errorf("grantexhook: %s is empty; set it to the one that Grantex showed when the endpoint was created", name)
+	case strings.TrimSpace(secret) != secret:
+		return fmt.Errorf("grantexhook: %s has white space around it; trim it", name)
+	case secret == redacted:
+		return fmt.Errorf("grantexhook: %s is the placeholder %s; convert the Secret to a string instead of printing it", name, redacted)
+	}
+	return nil
+}
+
+// Verify returns nil if the headers h of a delivery carry the right signature
+// of its raw body, and otherwise an error that matches [ErrNoSignature],
+// [ErrBadSignature] or [ErrStale]. The keys of h must be canonical, as the
+// methods of [http.Header] make them.
+//
+// If [HeaderSignatureV2] is present, it alone decides, together with
+// [HeaderTimestamp]; a wrong one is not rescued by a right [HeaderSignature].
+// Otherwise [HeaderSignature] decides, unless [Options].RequireTimestamp is
+// set. None of the three may be sent twice.
+func (v *Verifier) Verify(h http.Header, body []byte) error {
+	sig, err := v.parse(h, time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = v.match(&sig, body)
+	return err
+}
+
+// match returns the index of the secret that made sig.
+func (v *Verifier) match(sig *signature, body []byte) (int, error) {
+	for i, k := range v.keys {
+		if k.made(sig, body) {
+			return i, nil
+		}
+	}
+	if len(body) == 0 {
+		return 0, fmt.Errorf("%w: the body is empty; was it read before it was verified?", ErrBadSignature)
+	}
+	return 0, fmt.Errorf("%w: no secret makes this signature of these %d bytes", ErrBadSignature, len(body))
+}
+
+// VerifySignature reports whether signature, the value of [HeaderSignature], is
+// the one that secret makes of the raw body payload: the check that the Grantex
+// documentation describes. It takes constant time, and an empty secret is never
+// right. [Verifier.Verify] also knows timestamps, and several secrets, and is
+// faster.
+func VerifySignature(payload []byte, signature, secret string) bool {
+	mac, ok := parseMAC(signature)
+	return ok && secret != "" && hmac.Equal(sum(secret, payload), mac[:])
+}
+
+// Sign sets the headers with which Grantex would sign body when it sends it at
+// the given time. It is for tests and for tools.
+func Sign(h http.Header, secret string, body []byte, at time.Time) {
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	h.Set(HeaderTimestamp, timestamp)
+	h.Set(HeaderSignature, macPrefix+hex.EncodeToString(sum(secret, body)))
+	h.Set(HeaderSignatureV2, macPrefix+hex.EncodeToString(sum(secret, []byte(timestamp+"."), body)))
+}
