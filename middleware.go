@@ -1,0 +1,188 @@
+package grantexhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// The reasons for a refusal that [Options].Refused is told.
+const (
+	ReasonNoSignature  = "no_signature"
+	ReasonBadSignature = "bad_signature"
+	ReasonStale        = "stale"
+	ReasonTooLarge     = "too_large"
+	ReasonUnreadable   = "unreadable"
+)
+
+const (
+	// readTimeout is the time that Grantex gives the whole exchange: nobody
+	// waits for the answer to a body that takes longer.
+	readTimeout = 10 * time.Second
+
+	// drainTimeout is how long the rest of a body that nobody wants may keep
+	// its answer waiting.
+	drainTimeout = 500 * time.Millisecond
+)
+
+// A Verification says how a request was verified.
+type Verification struct {
+	// SecretIndex is 0 for the current secret and i+1 for PreviousSecrets[i].
+	SecretIndex int
+	// SentAt is when the sender signed this attempt, to the second. It is zero
+	// if the delivery carried only the signature of the body.
+	SentAt time.Time
+}
+
+// VerificationFrom returns how the request with the context ctx was verified,
+// and false if it did not come through [Verifier.Middleware].
+func VerificationFrom(ctx context.Context) (Verification, bool) {
+	d, ok := ctx.Value(deliveryKey{}).(*delivery)
+	if !ok {
+		return Verification{}, false
+	}
+	return d.Verification, true
+}
+
+type deliveryKey struct{}
+
+// A delivery is a verified one: the body of the request that is handed on, and
+// the value by which its context is known.
+type delivery struct {
+	bytes.Reader
+	Verification
+	body []byte
+}
+
+func (*delivery) Close() error { return nil }
+
+// Middleware returns a handler that hands the requests that Grantex signed on
+// to next and refuses all others. It is safe for concurrent use, and panics if
+// next is nil.
+//
+// The Body of a request that is handed on yields exactly the verified bytes,
+// ContentLength is their number, and [VerificationFrom] tells how they were
+// verified. The answer to any other is a bare 401 if the signature is missing,
+// malformed, wrong or stale, 413 if the body is larger than MaxBody, and 400 if
+// it could not be read. It never says why; Refused and Log are told.
+//
+// The body has to come within ten seconds, after which Grantex hangs up, or
+// within the ReadTimeout of the [http.Server] if that is shorter. What the
+// headers alone rule out is refused before the body is read. Both need a
+// ResponseWriter that supports read deadlines (see [http.ResponseController]).
+// One that does not, such as that of [http.TimeoutHandler], leaves the first to
+// the Server's ReadTimeout, and a refusal closes the connection instead.
+func (v *Verifier) Middleware(next http.Handler) http.Handler {
+	if v == nil || next == nil {
+		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d, err := v.receive(w, r)
+		if err != nil {
+			v.refuse(w, r, err)
+			return
+		}
+		r = r.WithContext(context.WithValue(r.Context(), deliveryKey{}, d))
+		r.Body, r.ContentLength, r.TransferEncoding = d, d.Size(), nil
+		next.ServeHTTP(w, r)
+	})
+}
+
+// scratch holds bodies that are not verified yet, so that a forged one leaves
+// no garbage of its size behind.
+var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// receive reads and verifies a delivery.
+func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, error) {
+	now := time.Now()
+	sig, err := v.parse(r.Header, now)
+	if err != nil {
+		return nil, err
+	}
+	buf := scratch.Get().(*bytes.Buffer)
+	defer scratch.Put(buf)
+	buf.Reset()
+	if err := v.read(buf, w, r, now); err != nil {
+		return nil, err
+	}
+	index, err := v.match(&sig, buf.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	d := &delivery{
+		Verification: Verification{SecretIndex: index, SentAt: sig.sentAt()},
+		body:         bytes.Clone(buf.Bytes()),
+	}
+	d.Reset(d.body)
+	return d, nil
+}
+
+func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, now time.Time) error {
+	if r.ContentLength > v.maxBody {
+		return &http.MaxBytesError{Limit: v.maxBody}
+	}
+	rc := http.NewResponseController(w)
+	if !readsFasterThan(readTimeout, r) {
+		rc.SetReadDeadline(now.Add(readTimeout))
+	}
+	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
+		return fmt.Errorf("grantexhook: reading the body: %w", err)
+	}
+	// No deadline at all, not the Server's: when it passes while the handler
+	// runs, net/http takes that for a lost connection and cancels the context.
+	rc.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// readsFasterThan reports whether the Server's own ReadTimeout ends before d.
+func readsFasterThan(d time.Duration, r *http.Request) bool {
+	s, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	return ok && s.ReadTimeout > 0 && s.ReadTimeout < d
+}
+
+func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	reason, status := refusal(err)
+	log := v.log
+	if log == nil {
+		log = slog.Default()
+	}
+	log.LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: request refused",
+		slog.Int("status", status), slog.String("reason", reason), slog.Any("error", err), slog.String("remote", r.RemoteAddr))
+	if v.refused != nil {
+		v.refused(r, reason, err)
+	}
+
+	// net/http reads what is left of the body before it answers, so that a
+	// sender that is still writing sees the answer. It must not wait for ever.
+	// A deadline that has already passed would not do: it would reset the
+	// connection under a body that is still on its way, and where the body has
+	// been read it would cancel the context of the connection.
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout)) != nil {
+		w.Header().Set("Connection", "close")
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Grantex-Signature") // RFC 9110, section 15.5.2: a 401 has to name a scheme
+	}
+	http.Error(w, http.StatusText(status), status)
+}
+
+func refusal(err error) (reason string, status int) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.Is(err, ErrNoSignature):
+		return ReasonNoSignature, http.StatusUnauthorized
+	case errors.Is(err, ErrBadSignature):
+		return ReasonBadSignature, http.StatusUnauthorized
+	case errors.Is(err, ErrStale):
+		return ReasonStale, http.StatusUnauthorized
+	case errors.As(err, &tooLarge):
+		return ReasonTooLarge, http.StatusRequestEntityTooLarge
+	default:
+		return ReasonUnreadable, http.StatusBadRequest
+	}
+}
