@@ -1,0 +1,274 @@
+package grantexhook
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+)
+
+// The errors of a dispatch that are not the handler's own, for use with
+// [errors.Is]; ErrMalformed is the third.
+var (
+	// ErrInFlight means that another attempt at the event is being handled.
+	ErrInFlight = errors.New("grantexhook: event is being handled")
+	// ErrStore means that the Store failed before the event was handled.
+	ErrStore = errors.New("grantexhook: store failed")
+)
+
+const (
+	// defaultTimeout leaves a second of the ten after which Grantex hangs up
+	// for reading the body and for the answer.
+	defaultTimeout = 9 * time.Second
+
+	// keep is far longer than the ten minutes over which Grantex retries, for
+	// the sake of one that was down and begins anew.
+	keep = 24 * time.Hour
+
+	// settleTimeout bounds Done and Release, which are called even if the
+	// sender has hung up.
+	settleTimeout = 2 * time.Second
+)
+
+// A Dispatcher hands each event to the handler of its type, once. The zero
+// value is ready to use and ignores every event until [On] registers handlers.
+// Its fields and handlers are set before it serves; from then on it is safe for
+// concurrent use. It must not be copied.
+//
+// An event is claimed in the Store, handled, and marked as done. Attempts at it
+// that arrive meanwhile are told to come again, since answering that it was
+// handled would lose it if the handler then fails; later ones are acknowledged.
+// A handler runs again if it failed, if its process died, or if the Store could
+// not mark the event as done: events are handled at least once, so handlers
+// have to bear a repetition.
+type Dispatcher struct {
+	// Store remembers the events: a [MemoryStore] of its own if nil, which is
+	// right for one process.
+	Store Store
+
+	// Other, if set, handles the types that no handler is registered for. If
+	// nil, these are acknowledged and ignored.
+	Other func(context.Context, RawEvent) error
+
+	// Timeout is how long claiming and handling an event may take together: 9
+	// seconds if zero. In ServeHTTP it alone ends the context of the handler,
+	// whether the sender hangs up or not; Grantex does so after ten seconds. In
+	// Dispatch, a deadline of the caller's context replaces it.
+	//
+	// The claim is leased for twice that time. With more than 30 seconds, the
+	// first retry after a crash, 60 seconds later, may find it still standing.
+	Timeout time.Duration
+
+	// Trace, if set, is called once for each event and returns the context to
+	// handle it with and a function that is called with the outcome, which is
+	// one of the Outcome constants, and with the error if there is one. The id,
+	// type and time are as far as known if the event is malformed.
+	Trace func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error))
+
+	// Log is told of what goes wrong at level Error, of attempts in flight at
+	// Info, and of all others at Debug: [slog.Default] if nil.
+	Log *slog.Logger
+
+	handlers map[string]typedHandler
+	memory   MemoryStore
+}
+
+// A task is an event with what is to be done about it.
+type task struct {
+	id, eventType string
+	createdAt     time.Time
+	run           func(context.Context) error // nil if nobody handles the type
+}
+
+// A typedHandler decodes an event for a handler that was registered with On.
+type typedHandler func(body []byte) (task, error)
+
+// On registers h for the events whose data is a T. An error or a panic of h
+// makes Grantex try again, up to five times in about ten minutes; nil means
+// that the event is handled, however long that took. The context ends at the
+// deadline of [Dispatcher].Timeout. A panic with [http.ErrAbortHandler] goes on
+// panicking; the event is free to be tried again all the same.
+//
+// On panics if h is nil, if the type has a handler already, or if T cannot be a
+// payload (see [Payload]). It must not be called once d serves.
+func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
+	eventType := payloadType[T]()
+	if h == nil {
+		panic("grantexhook: the handler of " + eventType + " is nil")
+	}
+	if d.handlers[eventType] != nil {
+		panic("grantexhook: " + eventType + " has a handler already")
+	}
+	if d.handlers == nil {
+		d.handlers = make(map[string]typedHandler)
+	}
+	d.handlers[eventType] = func(body []byte) (task, error) {
+		e, err := decodePayload[T](body)
+		return task{e.ID, e.Type, e.CreatedAt, func(ctx context.Context) error { return h(ctx, *e) }}, err
+	}
+}
+
+// Types returns the types that have a handler, sorted: those to subscribe an
+// endpoint to.
+func (d *Dispatcher) Types() []string {
+	return slices.Sorted(maps.Keys(d.handlers))
+}
+
+// ServeHTTP handles the event that [Verifier.Middleware] has verified, which
+// has to stand before it; without it the answer is 500, and the log says so.
+// The body is the one that was verified, whatever became of r.Body since.
+//
+// Of an answer, Grantex shows its operator only the status. Each of the Outcome
+// constants names its own; it is never 204, 205 or 304, which crash the sender.
+func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	verified, ok := r.Context().Value(deliveryKey{}).(*delivery)
+	if !ok {
+		d.log().ErrorContext(r.Context(), "grantexhook: the Dispatcher stands without a Verifier's Middleware before it; nothing is handled")
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	timeout := cmp.Or(d.Timeout, defaultTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+	defer cancel()
+	t, outcome, err := d.dispatch(ctx, verified.body, timeout)
+	d.report(ctx, t, outcome, err)
+	answer(w, outcome)
+}
+
+// Dispatch handles the event in body, for whose origin the caller vouches: it
+// is for the worker of a queue that took in verified bodies, and for tests.
+//
+// It returns nil if the event is handled, was handled before or is ignored. The
+// error is that of the handler as it is, a [*PanicError], or one that matches
+// [ErrInFlight], [ErrMalformed] or [ErrStore].
+func (d *Dispatcher) Dispatch(ctx context.Context, body []byte) error {
+	timeout := cmp.Or(d.Timeout, defaultTimeout)
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	_, _, err := d.dispatch(ctx, body, timeout)
+	return err
+}
+
+func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Duration) (t task, outcome string, err error) {
+	t, err = d.decode(body)
+	if d.Trace != nil {
+		var end func(string, error)
+		ctx, end = d.Trace(ctx, t.id, t.eventType, t.createdAt)
+		defer func() { end(outcome, err) }()
+	}
+	switch {
+	case err != nil:
+		return t, OutcomeMalformed, err
+	case t.run == nil:
+		return t, OutcomeIgnored, nil
+	}
+	outcome = OutcomePanicked // what Trace is told if the handler goes on panicking
+	outcome, err = d.once(ctx, t, timeout)
+	return t, outcome, err
+}
+
+// decode finds the task for the event in body. The first way is a short cut; if
+// the guess was wrong, the second finds out.
+func (d *Dispatcher) decode(body []byte) (task, error) {
+	guess := guessType(body)
+	if h := d.handlers[string(guess)]; h != nil {
+		if t, err := h(body); err == nil && t.eventType == string(guess) {
+			return t, nil
+		}
+	}
+	e, err := decodeRaw(body)
+	if h := d.handlers[e.Type]; h != nil && err == nil {
+		return h(body)
+	}
+	t := task{e.ID, e.Type, e.CreatedAt, nil}
+	if d.Other != nil {
+		t.run = func(ctx context.Context) error { return d.Other(ctx, e) }
+	}
+	return t, err
+}
+
+// once claims the event and runs its task. What was claimed is settled even if
+// the handler goes on panicking or ends its goroutine.
+func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (outcome string, err error) {
+	// Twice the time, so that no handler that keeps to its deadline loses its
+	// claim to the next attempt; bounded, so that it cannot overflow.
+	lease := 2 * min(timeout, keep)
+	token, done, err := d.store().Claim(ctx, t.id, lease)
+	switch {
+	case err != nil:
+		return OutcomeStoreFailed, fmt.Errorf("%w to claim the event: %w", ErrStore, err)
+	case done:
+		return OutcomeDuplicate, nil
+	case token == 0:
+		return OutcomeInFlight, ErrInFlight
+	}
+	outcome = OutcomePanicked
+	defer func() { d.settle(ctx, t, token, outcome) }()
+	return run(ctx, t.run)
+}
+
+func run(ctx context.Context, f func(context.Context) error) (outcome string, err error) {
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(v) // net/http knows it and keeps silent
+		default:
+			outcome, err = OutcomePanicked, &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	err = f(ctx)
+	switch {
+	case err == nil:
+		return OutcomeHandled, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return OutcomeTimedOut, err
+	default:
+		return OutcomeFailed, err
+	}
+}
+
+// settle marks what was handled as done and frees everything else. An error of
+// its own changes no outcome: it is that of the handler which matters.
+func (d *Dispatcher) settle(ctx context.Context, t task, token int64, outcome string) {
+	if d.Store != nil { // the memory never waits, and a timer costs as much as all it does
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer cancel()
+	}
+	var err error
+	if outcome == OutcomeHandled {
+		err = d.store().Done(ctx, t.id, keep)
+	} else {
+		err = d.store().Release(ctx, t.id, token)
+	}
+	if err != nil {
+		d.log().ErrorContext(ctx, "grantexhook: the store did not take the outcome; the event may be handled again, or late",
+			"event", t.id, "type", t.eventType, "outcome", outcome, "error", err)
+	}
+}
+
+func (d *Dispatcher) store() Store {
+	if d.Store == nil {
+		return &d.memory
+	}
+	return d.Store
+}
+
+func (d *Dispatcher) log() *slog.Logger {
+	if d.Log == nil {
+		return slog.Default()
+	}
+	return d.Log
+}
