@@ -134,7 +134,7 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	timeout := cmp.Or(d.Timeout, defaultTimeout)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+	ctx, cancel := withDeadline(r.Context(), timeout)
 	defer cancel()
 	t, outcome, err := d.dispatch(ctx, verified.body, timeout)
 	d.report(ctx, t, outcome, err)
