@@ -127,15 +127,15 @@ func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Reques
 		return &http.MaxBytesError{Limit: v.maxBody}
 	}
 	rc := http.NewResponseController(w)
-	if !readsFasterThan(readTimeout, r) {
-		rc.SetReadDeadline(now.Add(readTimeout))
-	}
+	limited := readsFasterThan(readTimeout, r) || rc.SetReadDeadline(now.Add(readTimeout)) == nil
 	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
 		return fmt.Errorf("grantexhook: reading the body: %w", err)
 	}
 	// No deadline at all, not the Server's: when it passes while the handler
 	// runs, net/http takes that for a lost connection and cancels the context.
-	rc.SetReadDeadline(time.Time{})
+	if limited {
+		rc.SetReadDeadline(time.Time{})
+	}
 	return nil
 }
 

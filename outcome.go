@@ -58,7 +58,7 @@ func answer(w http.ResponseWriter, outcome string) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
-	io.WriteString(w, outcome+"\n")
+	io.WriteString(w, outcome)
 }
 
 // A PanicError is the error of a dispatch whose handler panicked.

@@ -1,0 +1,510 @@
+package grantexhook_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+// A spy is the handler behind the middleware: it keeps the last request it was
+// given and what it read of it.
+type spy struct {
+	mu    sync.Mutex
+	calls int
+	r     *http.Request
+	body  []byte
+	err   error
+}
+
+func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	s.r = r
+	s.body, s.err = io.ReadAll(r.Body)
+	s.err = errors.Join(s.err, r.Body.Close())
+}
+
+// A refusal is what Options.Refused was told.
+type refusal struct {
+	reason string
+	err    error
+}
+
+// A receiver is a spy behind the middleware, with what the operator is told.
+type receiver struct {
+	http.Handler
+	spy     spy
+	log     bytes.Buffer
+	refused []refusal
+}
+
+func newReceiver(t testing.TB, secret string, opts grantexhook.Options) *receiver {
+	t.Helper()
+	rec := new(receiver)
+	opts.Log = slog.New(slog.NewTextHandler(&rec.log, nil))
+	opts.Refused = func(r *http.Request, reason string, err error) {
+		rec.refused = append(rec.refused, refusal{reason, err})
+	}
+	rec.Handler = newVerifier(t, secret, &opts).Middleware(&rec.spy)
+	return rec
+}
+
+func bodyOf(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(b)
+}
+
+// chunked is a reader whose length an http.Client cannot tell.
+func chunked(body []byte) io.Reader { return io.MultiReader(bytes.NewReader(body)) }
+
+func newPost(t testing.TB, url string, h http.Header, body io.Reader) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+	require.NoError(t, err)
+	r.Header = h
+	return r
+}
+
+func TestMiddlewareCaptures(t *testing.T) {
+	for _, c := range captures(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			rec := newReceiver(t, c.Secret, grantexhook.Options{RequireTimestamp: true, Tolerance: anyAge})
+			srv := httptest.NewServer(rec)
+			defer srv.Close()
+			addr := srv.Listener.Addr().String()
+
+			require.Equal(t, http.StatusOK, send(t, addr, c.wire()))
+			require.NoError(t, rec.spy.err)
+			require.Equal(t, c.Body, rec.spy.body)
+			require.EqualValues(t, len(c.Body), rec.spy.r.ContentLength)
+			require.Empty(t, rec.spy.r.TransferEncoding)
+
+			for _, part := range []string{
+				c.EventID, // in the body
+				c.header().Get(grantexhook.HeaderSignatureV2)[7:],
+				c.header().Get(grantexhook.HeaderTimestamp),
+			} {
+				forged := bytes.Replace(c.wire(), []byte(part), flip([]byte(part), 0), 1)
+				require.Equal(t, http.StatusUnauthorized, send(t, addr, forged), part)
+			}
+			require.Equal(t, 1, rec.spy.calls)
+			require.Len(t, rec.refused, 3)
+		})
+	}
+}
+
+func TestMiddlewareVerification(t *testing.T) {
+	now := time.Now()
+	tests := []struct {
+		name   string
+		header http.Header
+		want   grantexhook.Verification
+	}{
+		{"current secret", signed(secret, now), grantexhook.Verification{SecretIndex: 0, SentAt: time.Unix(now.Unix(), 0)}},
+		{"previous secret", signed(previousSecret, now), grantexhook.Verification{SecretIndex: 1, SentAt: time.Unix(now.Unix(), 0)}},
+		{"secret before that", signed(otherSecret, now), grantexhook.Verification{SecretIndex: 2, SentAt: time.Unix(now.Unix(), 0)}},
+		{"legacy", legacy(previousSecret), grantexhook.Verification{SecretIndex: 1}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			rec := newReceiver(t, secret, grantexhook.Options{PreviousSecrets: []string{previousSecret, otherSecret}})
+			rec.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", test.header, bytes.NewReader(payload)))
+			require.Equal(t, 1, rec.spy.calls)
+			got, ok := grantexhook.VerificationFrom(rec.spy.r.Context())
+			require.True(t, ok)
+			require.Equal(t, test.want, got)
+		})
+	}
+	got, ok := grantexhook.VerificationFrom(context.Background())
+	require.False(t, ok)
+	require.Zero(t, got)
+}
+
+// failing is a body that breaks off.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func TestMiddlewareRefuses(t *testing.T) {
+	now := time.Now()
+	large := bytes.Repeat([]byte("a"), 1001)
+	tests := []struct {
+		name   string
+		header http.Header
+		body   io.Reader
+		status int
+		reason string
+		err    error
+	}{
+		{"no signature", http.Header{}, bytes.NewReader(payload), 401, grantexhook.ReasonNoSignature, grantexhook.ErrNoSignature},
+		{"malformed signature", with(signed(secret, now), grantexhook.HeaderSignatureV2, "sha256=00"), bytes.NewReader(payload), 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
+		{"another secret", signed(otherSecret, now), bytes.NewReader(payload), 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
+		{"another body", signed(secret, now), strings.NewReader("{}"), 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
+		{"no body", signed(secret, now), http.NoBody, 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
+		{"stale", signed(secret, now.Add(-time.Hour)), bytes.NewReader(payload), 401, grantexhook.ReasonStale, grantexhook.ErrStale},
+		{"declared too large", signed(secret, now), bytes.NewReader(large), 413, grantexhook.ReasonTooLarge, nil},
+		{"too large", signed(secret, now), chunked(large), 413, grantexhook.ReasonTooLarge, nil},
+		{"breaks off", signed(secret, now), io.MultiReader(bytes.NewReader(payload), failing{io.ErrUnexpectedEOF}), 400, grantexhook.ReasonUnreadable, io.ErrUnexpectedEOF},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			rec := newReceiver(t, secret, grantexhook.Options{MaxBody: 1000})
+			w := httptest.NewRecorder()
+			rec.ServeHTTP(w, newPost(t, "/", test.header, test.body))
+
+			require.Equal(t, test.status, w.Code)
+			require.Equal(t, http.StatusText(test.status)+"\n", w.Body.String())
+			require.Equal(t, test.status == http.StatusUnauthorized, w.Header().Get("WWW-Authenticate") != "")
+			require.Equal(t, "close", w.Header().Get("Connection"), "a recorder supports no deadline")
+			require.Zero(t, rec.spy.calls)
+
+			require.Len(t, rec.refused, 1)
+			require.Equal(t, test.reason, rec.refused[0].reason)
+			if test.err != nil {
+				require.ErrorIs(t, rec.refused[0].err, test.err)
+			}
+			require.Contains(t, rec.log.String(), "level=WARN")
+			require.Contains(t, rec.log.String(), "reason="+test.reason)
+			for _, hidden := range []string{secret, "grnt_1", test.header.Get(grantexhook.HeaderSignature), signed(secret, now).Get(grantexhook.HeaderSignatureV2)} {
+				if hidden != "" {
+					require.NotContains(t, rec.log.String(), hidden)
+				}
+			}
+		})
+	}
+}
+
+// TestMiddlewareNeverSaysWhy holds that every 401 is the same to the sender.
+func TestMiddlewareNeverSaysWhy(t *testing.T) {
+	rec := newReceiver(t, secret, grantexhook.Options{})
+	var first http.Header
+	for _, h := range []http.Header{{}, signed(otherSecret, time.Now()), signed(secret, time.Now().Add(-time.Hour)), with(legacy(secret), grantexhook.HeaderSignature, "x")} {
+		w := httptest.NewRecorder()
+		rec.ServeHTTP(w, newPost(t, "/", h, bytes.NewReader(payload)))
+		require.Equal(t, "Unauthorized\n", w.Body.String())
+		if first == nil {
+			first = w.Header()
+		}
+		require.Equal(t, first, w.Header())
+	}
+}
+
+func TestMiddlewareMaxBody(t *testing.T) {
+	tests := []struct {
+		name    string
+		maxBody int64
+		size    int
+		want    int
+	}{
+		{"default, at the limit", 0, grantexhook.DefaultMaxBody, 200},
+		{"default, beyond", 0, grantexhook.DefaultMaxBody + 1, 413},
+		{"own, at the limit", 1000, 1000, 200},
+		{"own, beyond", 1000, 1001, 413},
+		{"far beyond", 1000, 5 << 20, 413},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // net/http lingers for half a second over a connection it closes
+			body := bytes.Repeat([]byte("a"), test.size)
+			rec := newReceiver(t, secret, grantexhook.Options{MaxBody: test.maxBody})
+			srv := httptest.NewServer(rec)
+			defer srv.Close()
+			for kind, r := range map[string]io.Reader{"declared": bytes.NewReader(body), "chunked": chunked(body)} {
+				h := http.Header{}
+				grantexhook.Sign(h, secret, body, time.Now())
+				resp, err := srv.Client().Do(newPost(t, srv.URL, h, r))
+				require.NoError(t, err, kind)
+				bodyOf(t, resp)
+				require.Equal(t, test.want, resp.StatusCode, kind)
+			}
+		})
+	}
+}
+
+func TestMiddlewareFitsRouters(t *testing.T) {
+	v := newVerifier(t, secret, nil)
+	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		require.Equal(t, payload, body)
+	})
+	mux := http.NewServeMux()
+	mux.Handle("POST /hook", v.Middleware(ok))
+
+	with := chi.NewRouter()
+	with.Use(middleware.RequestID, middleware.Compress(5))
+	with.With(v.Middleware).Method(http.MethodPost, "/hook", ok)
+
+	use := chi.NewRouter()
+	use.Use(v.Middleware)
+	use.Post("/hook", ok)
+
+	for name, h := range map[string]http.Handler{
+		"ServeMux": mux, "chi With": with, "chi Use": use,
+		"twice":          v.Middleware(v.Middleware(ok)),
+		"TimeoutHandler": http.TimeoutHandler(v.Middleware(ok), time.Minute, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(h)
+			defer srv.Close()
+			resp, err := srv.Client().Do(newPost(t, srv.URL+"/hook", signed(secret, time.Now()), chunked(payload)))
+			require.NoError(t, err)
+			bodyOf(t, resp)
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+
+			resp, err = srv.Client().Do(newPost(t, srv.URL+"/hook", http.Header{}, chunked(payload)))
+			require.NoError(t, err)
+			bodyOf(t, resp)
+			require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+			require.Equal(t, name == "TimeoutHandler", resp.Close, "only a writer without deadlines has to close")
+		})
+	}
+}
+
+func TestMiddlewareHTTP2(t *testing.T) {
+	rec := newReceiver(t, secret, grantexhook.Options{})
+	srv := httptest.NewUnstartedServer(rec)
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	for _, test := range []struct {
+		header http.Header
+		want   int
+	}{{signed(secret, time.Now()), 200}, {http.Header{}, 401}, {signed(otherSecret, time.Now()), 401}, {signed(secret, time.Now()), 200}} {
+		resp, err := srv.Client().Do(newPost(t, srv.URL, test.header, chunked(payload)))
+		require.NoError(t, err)
+		bodyOf(t, resp)
+		require.Equal(t, 2, resp.ProtoMajor)
+		require.Equal(t, test.want, resp.StatusCode)
+	}
+	require.Equal(t, payload, rec.spy.body)
+}
+
+func TestMiddlewareBodyIsItsOwn(t *testing.T) {
+	v := newVerifier(t, secret, nil)
+	var bodies [][]byte
+	h := v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A bytes.Reader hands its own memory to a writer.
+		r.Body.(io.WriterTo).WriteTo(writerFunc(func(p []byte) { bodies = append(bodies, p) }))
+	}))
+	for i := range 20 {
+		body := bytes.Repeat([]byte{byte('a' + i)}, 100)
+		header := http.Header{}
+		grantexhook.Sign(header, secret, body, time.Now())
+		h.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", header, bytes.NewReader(body)))
+	}
+	for i, body := range bodies {
+		require.Equal(t, bytes.Repeat([]byte{byte('a' + i)}, 100), body, "memory of a verified body is never used again")
+	}
+}
+
+type writerFunc func(p []byte)
+
+func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
+
+func TestMiddlewarePanicsAtStartUp(t *testing.T) {
+	require.Panics(t, func() { newVerifier(t, secret, nil).Middleware(nil) })
+	v, err := grantexhook.NewVerifier("", nil)
+	require.Error(t, err)
+	require.Panics(t, func() { v.Middleware(new(spy)) })
+}
+
+func TestMiddlewareZeroVerifier(t *testing.T) {
+	w := httptest.NewRecorder()
+	var s spy
+	new(grantexhook.Verifier).Middleware(&s).ServeHTTP(w, newPost(t, "/", signed(secret, time.Now()), bytes.NewReader(payload)))
+	require.Equal(t, http.StatusUnauthorized, w.Code)
+	require.Zero(t, s.calls)
+}
+
+// head is the head of a chunked request.
+func head(h http.Header, more ...string) string {
+	var b strings.Builder
+	b.WriteString("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n")
+	h.Write(&b)
+	for _, line := range more {
+		b.WriteString(line + "\r\n")
+	}
+	return b.String() + "\r\n"
+}
+
+func chunk(body []byte) string { return fmt.Sprintf("%x\r\n%s\r\n", len(body), body) }
+
+const lastChunk = "0\r\n\r\n"
+
+func TestMiddlewareAnswersBeforeTheBody(t *testing.T) {
+	tests := []struct {
+		name string
+		sent func() string
+		want time.Duration // until the answer
+	}{
+		{"nothing of the body", func() string { return head(http.Header{}) }, 500 * time.Millisecond},
+		{"half a chunk", func() string { return head(http.Header{}) + "100\r\nabc" }, 500 * time.Millisecond},
+		{"stale", func() string { return head(signed(secret, time.Now().Add(-time.Hour))) }, 500 * time.Millisecond},
+		{"whole body", func() string { return head(http.Header{}) + chunk(payload) + lastChunk }, 0},
+		{"the client waits to be asked", func() string { return head(http.Header{}, "Expect: 100-continue") }, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newReceiver(t, secret, grantexhook.Options{})
+				conn := dialPipe(t, &http.Server{Handler: rec})
+				conn.write(test.sent())
+				start := time.Now()
+				resp := conn.answer(t)
+				require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+				require.Equal(t, test.want, time.Since(start))
+				require.Zero(t, rec.spy.calls)
+			})
+		})
+	}
+}
+
+func TestMiddlewareCutsOffASlowBody(t *testing.T) {
+	tests := []struct {
+		name        string
+		readTimeout time.Duration // of the Server
+		want        time.Duration
+	}{
+		{"no timeout of the Server", 0, 10 * time.Second},
+		{"a longer one", time.Minute, 10 * time.Second},
+		{"a shorter one", 3 * time.Second, 3 * time.Second},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newReceiver(t, secret, grantexhook.Options{})
+				conn := dialPipe(t, &http.Server{Handler: rec, ReadTimeout: test.readTimeout})
+				start := time.Now()
+				var trickle sync.WaitGroup
+				defer trickle.Wait()
+				trickle.Go(func() {
+					_, err := io.WriteString(conn, head(signed(secret, time.Now())))
+					for err == nil {
+						time.Sleep(900 * time.Millisecond)
+						_, err = io.WriteString(conn, chunk([]byte("a")))
+					}
+				})
+				resp := conn.answer(t)
+				require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+				require.Equal(t, test.want, time.Since(start))
+				require.Equal(t, grantexhook.ReasonUnreadable, rec.refused[0].reason)
+				require.Zero(t, rec.spy.calls)
+			})
+		})
+	}
+}
+
+func TestMiddlewareAnswersABrokenOffBody(t *testing.T) {
+	rec := newReceiver(t, secret, grantexhook.Options{})
+	srv := httptest.NewServer(rec)
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, head(signed(secret, time.Now()))+chunk(payload[:50]))
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	require.Equal(t, grantexhook.ReasonUnreadable, rec.refused[0].reason)
+	require.ErrorIs(t, rec.refused[0].err, io.ErrUnexpectedEOF)
+}
+
+// TestMiddlewareLeavesTheHandlerItsTime holds that no deadline for reading the
+// body ends the context of the handler, as net/http would have it.
+func TestMiddlewareLeavesTheHandlerItsTime(t *testing.T) {
+	for name, body := range map[string]string{"chunked": chunk(payload) + lastChunk, "several chunks": chunk(payload[:10]) + chunk(payload[10:]) + lastChunk} {
+		for _, readTimeout := range []time.Duration{0, 5 * time.Second, time.Minute} {
+			t.Run(fmt.Sprint(name, " ", readTimeout), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var atEnd error
+					h := newVerifier(t, secret, nil).Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						time.Sleep(2 * time.Minute)
+						atEnd = r.Context().Err()
+					}))
+					conn := dialPipe(t, &http.Server{Handler: h, ReadTimeout: readTimeout})
+					conn.write(head(signed(secret, time.Now())) + body)
+					require.Equal(t, http.StatusOK, conn.answer(t).StatusCode)
+					require.NoError(t, atEnd)
+				})
+			})
+		}
+	}
+}
+
+// TestMiddlewareKeepsTheConnection holds that what was refused harms no later
+// request on the connection, be it one that a proxy shares among its clients.
+func TestMiddlewareKeepsTheConnection(t *testing.T) {
+	whole := func() string { return head(http.Header{}) + chunk(payload) + lastChunk }
+	forged := func() string { return head(signed(otherSecret, time.Now())) + chunk(payload) + lastChunk }
+	noBody := func() string { return "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" }
+	for name, refused := range map[string]func() string{"unsigned": whole, "forged": forged, "no body": noBody} {
+		for _, readBefore := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", read before: ", readBefore), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var ended error
+					verified := newVerifier(t, secret, nil).Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						time.Sleep(time.Minute)
+						ended = r.Context().Err()
+					}))
+					logging := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if readBefore {
+							b, _ := io.ReadAll(r.Body)
+							r.Body = io.NopCloser(bytes.NewReader(b))
+						}
+						verified.ServeHTTP(w, r)
+						time.Sleep(10 * time.Millisecond)
+					})
+					conn := dialPipe(t, &http.Server{Handler: logging})
+					conn.write(refused())
+					require.Equal(t, http.StatusUnauthorized, conn.answer(t).StatusCode)
+					conn.write(head(signed(secret, time.Now())) + chunk(payload) + lastChunk)
+					require.Equal(t, http.StatusOK, conn.answer(t).StatusCode)
+					require.NoError(t, ended)
+				})
+			})
+		}
+	}
+}
+
+func TestMiddlewareLogsToTheDefault(t *testing.T) {
+	var b bytes.Buffer
+	old := slog.Default()
+	defer slog.SetDefault(old)
+	h := newVerifier(t, secret, nil).Middleware(new(spy))
+	slog.SetDefault(slog.New(slog.NewTextHandler(&b, nil)))
+	h.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", http.Header{}, bytes.NewReader(payload)))
+	require.Contains(t, b.String(), "no_signature")
+}
+
+func TestRefusedIsToldTheCause(t *testing.T) {
+	rec := newReceiver(t, secret, grantexhook.Options{MaxBody: 10})
+	rec.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", signed(secret, time.Now()), chunked(payload)))
+	var tooLarge *http.MaxBytesError
+	require.True(t, errors.As(rec.refused[0].err, &tooLarge))
+	require.EqualValues(t, 10, tooLarge.Limit)
+}

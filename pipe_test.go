@@ -1,0 +1,62 @@
+package grantexhook_test
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A pipeListener accepts connections in memory, so that a real server and its
+// deadlines run on the clock of a synctest bubble.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { close(l.done); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// A pipeClient is the other end of one connection to a server.
+type pipeClient struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// dialPipe starts the server in memory and connects to it. Both end with the
+// test.
+func dialPipe(t *testing.T, s *http.Server) *pipeClient {
+	t.Helper()
+	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	client, server := net.Pipe()
+	l.conns <- server
+	t.Cleanup(func() { client.Close() })
+	return &pipeClient{client, bufio.NewReader(client)}
+}
+
+// write sends text in the background, since a pipe holds nothing.
+func (c *pipeClient) write(text string) {
+	go c.Write([]byte(text))
+}
+
+// answer reads the next response, with its body read.
+func (c *pipeClient) answer(t *testing.T) *http.Response {
+	t.Helper()
+	resp, err := http.ReadResponse(c.r, nil)
+	require.NoError(t, err)
+	bodyOf(t, resp)
+	return resp
+}

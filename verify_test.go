@@ -1,0 +1,345 @@
+package grantexhook_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+const (
+	secret         = "4542b7f9be422960094f18d8373130cde8aab2e28346bc29"
+	previousSecret = "41a029f3d41d6dad902ae16b35b6cdfa89b1ec951a839d47"
+	otherSecret    = "72bbf4846fe1ffbd20770937215c085ef3f6a7c457eb254d"
+)
+
+var payload = []byte(`{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T12:01:57.129Z","data":{"grantId":"grnt_1","cascade":false}}`)
+
+// signed returns the headers that Grantex sends with payload.
+func signed(secret string, at time.Time) http.Header {
+	h := http.Header{}
+	grantexhook.Sign(h, secret, payload, at)
+	return h
+}
+
+func without(h http.Header, names ...string) http.Header {
+	for _, name := range names {
+		h.Del(name)
+	}
+	return h
+}
+
+func with(h http.Header, name string, values ...string) http.Header {
+	h[name] = values
+	return h
+}
+
+// legacy returns the headers that senders older than 2026-08-13 send.
+func legacy(secret string) http.Header {
+	return without(signed(secret, time.Now()), grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp)
+}
+
+func TestVerifyCaptures(t *testing.T) {
+	for _, c := range captures(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(c.ReceivedAt))
+				v := newVerifier(t, c.Secret, &grantexhook.Options{RequireTimestamp: true})
+				require.NoError(t, v.Verify(c.header(), c.Body))
+				require.True(t, grantexhook.VerifySignature(c.Body, c.header().Get(grantexhook.HeaderSignature), c.Secret))
+
+				h := without(c.header(), grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp)
+				require.NoError(t, newVerifier(t, c.Secret, nil).Verify(h, c.Body))
+				require.ErrorIs(t, v.Verify(h, c.Body), grantexhook.ErrNoSignature)
+
+				other := newVerifier(t, "another "+c.Secret, nil)
+				require.ErrorIs(t, other.Verify(c.header(), c.Body), grantexhook.ErrBadSignature)
+				require.ErrorIs(t, other.Verify(h, c.Body), grantexhook.ErrBadSignature)
+			})
+		})
+	}
+}
+
+func TestSignMakesTheHeadersOfGrantex(t *testing.T) {
+	for _, c := range captures(t) {
+		seconds, err := strconv.ParseInt(c.header().Get(grantexhook.HeaderTimestamp), 10, 64)
+		require.NoError(t, err)
+		h := http.Header{}
+		grantexhook.Sign(h, c.Secret, c.Body, time.Unix(seconds, 0))
+		for name := range h {
+			require.Equal(t, c.header().Get(name), h.Get(name), "%s of %s", name, c.Name)
+		}
+		require.Len(t, h, 3)
+	}
+}
+
+// flip returns a copy of b with one bit changed.
+func flip(b []byte, bit int) []byte {
+	b = bytes.Clone(b)
+	b[bit/8] ^= 1 << (bit % 8)
+	return b
+}
+
+func TestVerifyEveryBit(t *testing.T) {
+	c := captureNamed(t, "grant.revoked.cascade-true")
+	v := newVerifier(t, c.Secret, &grantexhook.Options{Tolerance: anyAge})
+	require.NoError(t, v.Verify(c.header(), c.Body))
+	for bit := range 8 * len(c.Body) {
+		require.ErrorIs(t, v.Verify(c.header(), flip(c.Body, bit)), grantexhook.ErrBadSignature, "bit %d of the body", bit)
+	}
+	for _, name := range []string{grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp} {
+		value := c.header().Get(name)
+		for bit := range 8 * len(value) {
+			changed := string(flip([]byte(value), bit))
+			if strings.EqualFold(changed, value) {
+				continue // the case of a hex digit
+			}
+			require.Error(t, v.Verify(with(c.header(), name, changed), c.Body), "bit %d of %s", bit, name)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	now := time.Now()
+	right := signed(secret, now).Get(grantexhook.HeaderSignatureV2)
+	legacyRight := signed(secret, now).Get(grantexhook.HeaderSignature)
+	seconds := strconv.FormatInt(now.Unix(), 10)
+	const sig, v2, ts = grantexhook.HeaderSignature, grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp
+	noSig, bad, stale := grantexhook.ErrNoSignature, grantexhook.ErrBadSignature, grantexhook.ErrStale
+	rotating := &grantexhook.Options{PreviousSecrets: []string{previousSecret}}
+	strict := &grantexhook.Options{RequireTimestamp: true}
+
+	tests := []struct {
+		name   string
+		opts   *grantexhook.Options
+		header http.Header
+		want   error
+	}{
+		{"all three headers", nil, signed(secret, now), nil},
+		{"all three headers, timestamp required", strict, signed(secret, now), nil},
+		{"V2 without legacy", nil, without(signed(secret, now), sig), nil},
+		{"V2 right, legacy wrong", nil, with(signed(secret, now), sig, "sha256="+strings.Repeat("0", 64)), nil},
+		{"V2 in upper case", nil, with(signed(secret, now), v2, "sha256="+strings.ToUpper(right[7:])), nil},
+		{"previous secret", rotating, signed(previousSecret, now), nil},
+		{"current secret while rotating", rotating, signed(secret, now), nil},
+		{"legacy", nil, legacy(secret), nil},
+		{"legacy in upper case", nil, with(legacy(secret), sig, "sha256="+strings.ToUpper(legacyRight[7:])), nil},
+		{"legacy with the previous secret", rotating, legacy(previousSecret), nil},
+		{"legacy with a timestamp that nothing signs", nil, without(signed(secret, now), v2), nil},
+
+		{"nothing", nil, http.Header{}, noSig},
+		{"no headers at all", nil, nil, noSig},
+		{"timestamp alone", nil, without(signed(secret, now), v2, sig), noSig},
+		{"legacy, timestamp required", strict, legacy(secret), noSig},
+		{"V2 stripped, timestamp required", strict, without(signed(secret, now), v2), noSig},
+
+		{"another secret", nil, signed(otherSecret, now), bad},
+		{"another secret while rotating", rotating, signed(otherSecret, now), bad},
+		{"legacy with another secret", nil, legacy(otherSecret), bad},
+		{"V2 wrong, legacy right", nil, with(signed(secret, now), v2, "sha256="+strings.Repeat("0", 64)), bad},
+		{"legacy value as V2", nil, with(signed(secret, now), v2, legacyRight), bad},
+		{"V2 value as legacy", nil, with(legacy(secret), sig, right), bad},
+		{"V2 empty, legacy right", nil, with(signed(secret, now), v2, ""), bad},
+		{"V2 without timestamp", nil, without(signed(secret, now), ts), bad},
+		{"V2 of the body without timestamp", nil, with(without(signed(secret, now), ts), v2, legacyRight), bad},
+		{"V2 twice", nil, with(signed(secret, now), v2, right, right), bad},
+		{"V2 twice, joined", nil, with(signed(secret, now), v2, right+", "+right), bad},
+		{"timestamp twice", nil, with(signed(secret, now), ts, seconds, seconds), bad},
+		{"timestamp twice beside legacy", nil, with(legacy(secret), ts, seconds, seconds), bad},
+		{"legacy twice beside V2", nil, with(signed(secret, now), sig, legacyRight, legacyRight), bad},
+		{"legacy twice", nil, with(legacy(secret), sig, legacyRight, legacyRight), bad},
+		{"legacy empty", nil, with(legacy(secret), sig, ""), bad},
+
+		{"timestamp of another second", nil, with(signed(secret, now), ts, strconv.FormatInt(now.Unix()-1, 10)), bad},
+		{"timestamp with a zero in front", nil, with(signed(secret, now), ts, "0"+seconds), bad},
+		{"timestamp empty", nil, with(signed(secret, now), ts, ""), bad},
+		{"timestamp with a sign", nil, with(signed(secret, now), ts, "+"+seconds), bad},
+		{"timestamp negative", nil, with(signed(secret, now), ts, "-1"), bad},
+		{"timestamp with a space", nil, with(signed(secret, now), ts, seconds+" "), bad},
+		{"timestamp with a fraction", nil, with(signed(secret, now), ts, seconds+".0"), bad},
+		{"timestamp with an underscore", nil, with(signed(secret, now), ts, "1_795_434_598"), bad},
+		{"timestamp in other digits", nil, with(signed(secret, now), ts, "١٧٩٥٤٣٤٥٩٨"), bad},
+		{"timestamp no number", nil, with(signed(secret, now), ts, "now"), bad},
+		{"timestamp above an int64", nil, with(signed(secret, now), ts, "9223372036854775808"), bad},
+		{"timestamp above a uint64", nil, with(signed(secret, now), ts, "18446744073709551616"), bad},
+		{"timestamp of very many digits", nil, with(signed(secret, now), ts, strings.Repeat("0", 4096)+seconds), bad},
+		{"timestamp in milliseconds", nil, with(signed(secret, now), ts, seconds+"000"), stale},
+		{"timestamp zero", nil, with(signed(secret, now), ts, "0"), stale},
+		{"timestamp the largest int64", nil, with(signed(secret, now), ts, strconv.FormatInt(math.MaxInt64, 10)), stale},
+		{"stale, legacy right", nil, signed(secret, now.Add(-time.Hour)), stale},
+	}
+	for _, malformed := range []string{
+		"sha256=", "sha256", "=", " ", right[7:], "sha1=" + right[7:], "SHA256=" + right[7:], " " + right, right + " ",
+		right[:len(right)-1], right + "0", right[:len(right)-2] + "zz", "sha256= " + right[8:], "sha256=" + right[8:] + "\x00",
+		"sha256=" + strings.Repeat("é", 32), "sha256:" + right[7:], "v1=" + right[7:],
+	} {
+		tests = append(tests, []struct {
+			name   string
+			opts   *grantexhook.Options
+			header http.Header
+			want   error
+		}{
+			{fmt.Sprintf("V2 malformed: %q", malformed), nil, with(signed(secret, now), v2, malformed), bad},
+			{fmt.Sprintf("legacy malformed: %q", malformed), nil, with(legacy(secret), sig, malformed), bad},
+		}...)
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := newVerifier(t, secret, test.opts).Verify(test.header, payload)
+			require.ErrorIs(t, err, test.want)
+			if err != nil {
+				require.NotContains(t, err.Error(), secret)
+				require.NotContains(t, err.Error(), right[7:])
+				require.NotContains(t, err.Error(), legacyRight[7:])
+				require.NotContains(t, err.Error(), "grnt_1")
+			}
+			require.Error(t, new(grantexhook.Verifier).Verify(test.header, payload), "the zero Verifier")
+		})
+	}
+}
+
+func TestVerifyTolerance(t *testing.T) {
+	tests := []struct {
+		name      string
+		tolerance time.Duration
+		offset    time.Duration // of the timestamp from now
+		want      error
+	}{
+		{"now", 0, 0, nil},
+		{"300 s old", 0, -300 * time.Second, nil},
+		{"301 s old", 0, -301 * time.Second, grantexhook.ErrStale},
+		{"300 s ahead", 0, 300 * time.Second, nil},
+		{"301 s ahead", 0, 301 * time.Second, grantexhook.ErrStale},
+		{"least tolerance, edge", time.Second, -time.Second, nil},
+		{"least tolerance, beyond", time.Second, -2 * time.Second, grantexhook.ErrStale},
+		{"least tolerance, ahead", time.Second, 2 * time.Second, grantexhook.ErrStale},
+		{"part of a second does not count", 1999 * time.Millisecond, -2 * time.Second, grantexhook.ErrStale},
+		{"largest tolerance", math.MaxInt64, -50 * 365 * 24 * time.Hour, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)))
+				v := newVerifier(t, secret, &grantexhook.Options{Tolerance: test.tolerance})
+				require.ErrorIs(t, v.Verify(signed(secret, time.Now().Add(test.offset)), payload), test.want)
+
+				time.Sleep(999 * time.Millisecond)
+				require.ErrorIs(t, v.Verify(signed(secret, time.Now().Add(test.offset)), payload), test.want, "at the end of a second")
+			})
+		})
+	}
+}
+
+func TestVerifySignature(t *testing.T) {
+	right := legacy(secret).Get(grantexhook.HeaderSignature)
+	// RFC 4231, test case 2.
+	const rfcKey, rfcMAC = "Jefe", "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+	rfcData := []byte("what do ya want for nothing?")
+
+	tests := []struct {
+		name      string
+		payload   []byte
+		signature string
+		secret    string
+		want      bool
+	}{
+		{"right", payload, right, secret, true},
+		{"RFC 4231", rfcData, rfcMAC, rfcKey, true},
+		{"upper-case digits", payload, "sha256=" + strings.ToUpper(right[7:]), secret, true},
+		{"other payload", []byte("{}"), right, secret, false},
+		{"empty payload", nil, right, secret, false},
+		{"other secret", payload, right, otherSecret, false},
+		{"empty secret", payload, legacy("").Get(grantexhook.HeaderSignature), "", false},
+		{"empty signature", payload, "", secret, false},
+		{"no prefix", payload, right[7:], secret, false},
+		{"other prefix", payload, "sha512=" + right[7:], secret, false},
+		{"upper-case prefix", payload, "SHA256=" + right[7:], secret, false},
+		{"short", payload, right[:len(right)-2], secret, false},
+		{"long", payload, right + "00", secret, false},
+		{"no hex", payload, "sha256=" + strings.Repeat("g", 64), secret, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			require.Equal(t, test.want, grantexhook.VerifySignature(test.payload, test.signature, test.secret))
+		})
+	}
+}
+
+func TestNewVerifierRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		secret string
+		opts   grantexhook.Options
+		want   string // each mistake, in order
+	}{
+		{"empty", "", grantexhook.Options{}, "the secret is empty"},
+		{"space in front", " " + secret, grantexhook.Options{}, "the secret has white space"},
+		{"newline behind", secret + "\n", grantexhook.Options{}, "the secret has white space"},
+		{"only white space", "\t ", grantexhook.Options{}, "the secret has white space"},
+		{"no-break space behind", secret + "\u00a0", grantexhook.Options{}, "the secret has white space"},
+		{"placeholder", "[redacted]", grantexhook.Options{}, "the secret is the placeholder"},
+		{"previous empty", secret, grantexhook.Options{PreviousSecrets: []string{previousSecret, ""}}, "PreviousSecrets[1] is empty"},
+		{"previous with white space", secret, grantexhook.Options{PreviousSecrets: []string{previousSecret + "\r\n"}}, "PreviousSecrets[0] has white space"},
+		{"negative tolerance", secret, grantexhook.Options{Tolerance: -1}, "Tolerance is -1ns"},
+		{"tolerance of the wrong unit", secret, grantexhook.Options{Tolerance: 300}, "Tolerance is 300ns"},
+		{"negative MaxBody", secret, grantexhook.Options{MaxBody: -1}, "MaxBody is -1"},
+		{"every mistake at once", "", grantexhook.Options{MaxBody: -1, Tolerance: -1}, "the secret is empty|Tolerance|MaxBody"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			v, err := grantexhook.NewVerifier(test.secret, &test.opts)
+			require.Nil(t, v)
+			for _, want := range strings.Split(test.want, "|") {
+				require.ErrorContains(t, err, "grantexhook: "+want)
+			}
+			require.NotContains(t, err.Error(), secret)
+			require.NotContains(t, err.Error(), previousSecret)
+		})
+	}
+}
+
+func TestVerifierPrintsNoSecret(t *testing.T) {
+	v := newVerifier(t, secret, &grantexhook.Options{PreviousSecrets: []string{previousSecret}})
+	require.NoError(t, v.Verify(signed(secret, time.Now()), payload))
+	text := fmt.Sprintf("%v %+v %#v %v %+v %#v", v, v, v, *v, *v, *v)
+	require.NotContains(t, text, secret)
+	require.NotContains(t, text, previousSecret)
+}
+
+func FuzzVerify(f *testing.F) {
+	now := time.Now()
+	f.Add("", "", "", payload)
+	for _, h := range []http.Header{signed(secret, now), legacy(secret), signed(otherSecret, now), signed(secret, now.Add(-time.Hour)), legacy("")} {
+		f.Add(h.Get(grantexhook.HeaderSignature), h.Get(grantexhook.HeaderSignatureV2), h.Get(grantexhook.HeaderTimestamp), payload)
+	}
+	for _, c := range captures(f)[:9] {
+		h := c.header()
+		f.Add(h.Get(grantexhook.HeaderSignature), h.Get(grantexhook.HeaderSignatureV2), h.Get(grantexhook.HeaderTimestamp), c.Body)
+	}
+	// A key that no seed was signed with: what is accepted was forged.
+	v, err := grantexhook.NewVerifier("c4323e7094b5713ee8c418b1545a4d3c60652bc89d6bba7c-", &grantexhook.Options{
+		PreviousSecrets: []string{previousSecret + "-"}, Tolerance: anyAge,
+	})
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, sig, v2, timestamp string, body []byte) {
+		h := http.Header{}
+		for name, value := range map[string]string{
+			grantexhook.HeaderSignature: sig, grantexhook.HeaderSignatureV2: v2, grantexhook.HeaderTimestamp: timestamp,
+		} {
+			if value != "" {
+				h.Set(name, value)
+			}
+		}
+		require.Error(t, v.Verify(h, body))
+		require.False(t, grantexhook.VerifySignature(body, sig, ""))
+	})
+}
