@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -75,8 +76,9 @@ func (*delivery) Close() error { return nil }
 // within the ReadTimeout of the [http.Server] if that is shorter. What the
 // headers alone rule out is refused before the body is read. Both need a
 // ResponseWriter that supports read deadlines (see [http.ResponseController]).
-// One that does not, such as that of [http.TimeoutHandler], leaves the first to
-// the Server's ReadTimeout, and a refusal closes the connection instead.
+// With one that does not, such as that of [http.TimeoutHandler], a refusal
+// closes the connection, and a body that stops coming is waited for without end:
+// set the ReadTimeout of the Server there.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
@@ -124,12 +126,12 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, e
 
 func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, now time.Time) error {
 	if r.ContentLength > v.maxBody {
-		return &http.MaxBytesError{Limit: v.maxBody}
+		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
 	}
 	rc := http.NewResponseController(w)
 	limited := readsFasterThan(readTimeout, r) || rc.SetReadDeadline(now.Add(readTimeout)) == nil
 	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
-		return fmt.Errorf("grantexhook: reading the body: %w", err)
+		return unreadable(err)
 	}
 	// No deadline at all, not the Server's: when it passes while the handler
 	// runs, net/http takes that for a lost connection and cancels the context.
@@ -138,6 +140,8 @@ func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Reques
 	}
 	return nil
 }
+
+func unreadable(err error) error { return fmt.Errorf("grantexhook: reading the body: %w", err) }
 
 // readsFasterThan reports whether the Server's own ReadTimeout ends before d.
 func readsFasterThan(d time.Duration, r *http.Request) bool {
@@ -157,18 +161,29 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		v.refused(r, reason, err)
 	}
 
-	// net/http reads what is left of the body before it answers, so that a
-	// sender that is still writing sees the answer. It must not wait for ever.
-	// A deadline that has already passed would not do: it would reset the
-	// connection under a body that is still on its way, and where the body has
-	// been read it would cancel the context of the connection.
-	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout)) != nil {
-		w.Header().Set("Connection", "close")
-	}
+	drain(w, r)
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Grantex-Signature") // RFC 9110, section 15.5.2: a 401 has to name a scheme
 	}
 	http.Error(w, http.StatusText(status), status)
+}
+
+// drain gives what is left of the body, which net/http would wait for without
+// end before it answers, a little time to come, so that a sender that is still
+// writing does not lose the answer to a reset connection. A deadline that has
+// passed would make it lose that, and once the body has been read, or where
+// there is none, any deadline has to go: passing, it would cancel the context of
+// the whole connection.
+func drain(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	unsupported := rc.SetReadDeadline(time.Now().Add(drainTimeout)) != nil
+	if unsupported || r.Header.Get("Expect") != "" { // reading would ask for a body that has not been sent
+		w.Header().Set("Connection", "close")
+		return
+	}
+	if _, err := io.CopyN(io.Discard, r.Body, DefaultMaxBody); err == io.EOF {
+		rc.SetReadDeadline(time.Time{})
+	}
 }
 
 func refusal(err error) (reason string, status int) {

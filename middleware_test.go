@@ -300,6 +300,12 @@ func TestMiddlewareHTTP2(t *testing.T) {
 		require.Equal(t, test.want, resp.StatusCode)
 	}
 	require.Equal(t, payload, rec.spy.body)
+
+	never, w := io.Pipe()
+	defer w.Close()
+	resp, err := srv.Client().Do(newPost(t, srv.URL, http.Header{}, never))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 }
 
 func TestMiddlewareBodyIsItsOwn(t *testing.T) {
@@ -350,31 +356,38 @@ func head(h http.Header, more ...string) string {
 	return b.String() + "\r\n"
 }
 
+// declared is the head of a request that says how long its body is.
+func declared(h http.Header, length int) string {
+	return strings.Replace(head(h), "Transfer-Encoding: chunked", fmt.Sprintf("Content-Length: %d", length), 1)
+}
+
 func chunk(body []byte) string { return fmt.Sprintf("%x\r\n%s\r\n", len(body), body) }
 
 const lastChunk = "0\r\n\r\n"
 
 func TestMiddlewareAnswersBeforeTheBody(t *testing.T) {
 	tests := []struct {
-		name string
-		sent func() string
-		want time.Duration // until the answer
+		name   string
+		sent   func() string
+		status int
+		want   time.Duration // until the answer
 	}{
-		{"nothing of the body", func() string { return head(http.Header{}) }, 500 * time.Millisecond},
-		{"half a chunk", func() string { return head(http.Header{}) + "100\r\nabc" }, 500 * time.Millisecond},
-		{"stale", func() string { return head(signed(secret, time.Now().Add(-time.Hour))) }, 500 * time.Millisecond},
-		{"whole body", func() string { return head(http.Header{}) + chunk(payload) + lastChunk }, 0},
-		{"the client waits to be asked", func() string { return head(http.Header{}, "Expect: 100-continue") }, 0},
+		{"nothing of the body", func() string { return head(http.Header{}) }, 401, 500 * time.Millisecond},
+		{"half a chunk", func() string { return head(http.Header{}) + "100\r\nabc" }, 401, 500 * time.Millisecond},
+		{"stale", func() string { return head(signed(secret, time.Now().Add(-time.Hour))) }, 401, 500 * time.Millisecond},
+		{"declared too large", func() string { return declared(signed(secret, time.Now()), 300_000) }, 413, 500 * time.Millisecond},
+		{"whole body", func() string { return head(http.Header{}) + chunk(payload) + lastChunk }, 401, 0},
+		{"the client waits to be asked", func() string { return head(http.Header{}, "Expect: 100-continue") }, 401, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				rec := newReceiver(t, secret, grantexhook.Options{})
+				rec := newReceiver(t, secret, grantexhook.Options{MaxBody: 1000})
 				conn := dialPipe(t, &http.Server{Handler: rec})
 				conn.write(test.sent())
 				start := time.Now()
 				resp := conn.answer(t)
-				require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+				require.Equal(t, test.status, resp.StatusCode)
 				require.Equal(t, test.want, time.Since(start))
 				require.Zero(t, rec.spy.calls)
 			})
@@ -477,7 +490,7 @@ func TestMiddlewareKeepsTheConnection(t *testing.T) {
 							r.Body = io.NopCloser(bytes.NewReader(b))
 						}
 						verified.ServeHTTP(w, r)
-						time.Sleep(10 * time.Millisecond)
+						time.Sleep(time.Second)
 					})
 					conn := dialPipe(t, &http.Server{Handler: logging})
 					conn.write(refused())

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -34,13 +35,16 @@ type pipeClient struct {
 	r *bufio.Reader
 }
 
-// dialPipe starts the server in memory and connects to it. Both end with the
-// test.
+// dialPipe starts the server in memory and connects to it, in a bubble. Both end
+// with the test.
 func dialPipe(t *testing.T, s *http.Server) *pipeClient {
 	t.Helper()
 	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
 	go s.Serve(l)
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		s.Close()
+		time.Sleep(time.Second) // net/http lingers for half of it over a connection it closes
+	})
 	client, server := net.Pipe()
 	l.conns <- server
 	t.Cleanup(func() { client.Close() })

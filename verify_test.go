@@ -2,6 +2,8 @@ package grantexhook_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"net/http"
@@ -204,6 +206,51 @@ func TestVerify(t *testing.T) {
 			}
 			require.Error(t, new(grantexhook.Verifier).Verify(test.header, payload), "the zero Verifier")
 		})
+	}
+}
+
+// TestVerifyTimestampAsSent holds that what is signed are the header's own bytes,
+// not the number that they stand for.
+func TestVerifyTimestampAsSent(t *testing.T) {
+	seconds := strconv.FormatInt(time.Now().Unix(), 10)
+	tests := []struct {
+		name      string
+		timestamp string
+		want      error
+	}{
+		{"as Grantex writes it", seconds, nil},
+		{"with zeros, 19 digits", strings.Repeat("0", 19-len(seconds)) + seconds, nil},
+		{"with zeros, 20 digits", strings.Repeat("0", 20-len(seconds)) + seconds, grantexhook.ErrBadSignature},
+		{"with a sign", "+" + seconds, grantexhook.ErrBadSignature},
+		{"with white space", seconds + " ", grantexhook.ErrBadSignature},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			mac := hmac.New(sha256.New, []byte(secret))
+			fmt.Fprintf(mac, "%s.%s", test.timestamp, payload)
+			h := http.Header{}
+			h.Set(grantexhook.HeaderTimestamp, test.timestamp)
+			h.Set(grantexhook.HeaderSignatureV2, fmt.Sprintf("sha256=%x", mac.Sum(nil)))
+			require.ErrorIs(t, newVerifier(t, secret, nil).Verify(h, payload), test.want)
+		})
+	}
+}
+
+// TestVerifyEveryDigitCounts takes a MAC that ends in a zero byte, which is also
+// what stands where no digits were decoded.
+func TestVerifyEveryDigitCounts(t *testing.T) {
+	body, signature := []byte(nil), ""
+	for i := 0; !strings.HasSuffix(signature, "00"); i++ {
+		body = fmt.Appendf(nil, "%d", i)
+		h := http.Header{}
+		grantexhook.Sign(h, secret, body, time.Now())
+		signature = h.Get(grantexhook.HeaderSignature)
+	}
+	for _, end := range []string{"zz", "0z", "z0", "0", ""} {
+		changed := signature[:len(signature)-2] + end
+		h := with(http.Header{}, grantexhook.HeaderSignature, changed)
+		require.ErrorIs(t, newVerifier(t, secret, nil).Verify(h, body), grantexhook.ErrBadSignature, end)
+		require.False(t, grantexhook.VerifySignature(body, changed, secret), end)
 	}
 }
 
