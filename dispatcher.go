@@ -1,14 +1,12 @@
 package grantexhook
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -21,6 +19,10 @@ var (
 	// ErrStore means that the Store failed before the event was handled.
 	ErrStore = errors.New("grantexhook: store failed")
 )
+
+// errNoReturn is what Trace is told of a handler that ended its goroutine, or
+// that goes on panicking.
+var errNoReturn = errors.New("grantexhook: handler did not return")
 
 const (
 	// defaultTimeout leaves a second of the ten after which Grantex hangs up
@@ -57,12 +59,13 @@ type Dispatcher struct {
 	Other func(context.Context, RawEvent) error
 
 	// Timeout is how long claiming and handling an event may take together: 9
-	// seconds if zero. In ServeHTTP it alone ends the context of the handler,
-	// whether the sender hangs up or not; Grantex does so after ten seconds. In
-	// Dispatch, a deadline of the caller's context replaces it.
+	// seconds if it is not positive. In ServeHTTP it alone ends the context of
+	// the handler, whether the sender hangs up or not; Grantex does so after ten
+	// seconds. In Dispatch, a deadline of the caller's context replaces it.
 	//
-	// The claim is leased for twice that time. With more than 30 seconds, the
-	// first retry after a crash, 60 seconds later, may find it still standing.
+	// The claim is leased for twice that time, and two days at most. With more
+	// than 30 seconds, the first retry after a crash, 60 seconds later, may find
+	// it still standing.
 	Timeout time.Duration
 
 	// Trace, if set, is called once for each event and returns the context to
@@ -71,8 +74,10 @@ type Dispatcher struct {
 	// type and time are as far as known if the event is malformed.
 	Trace func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error))
 
-	// Log is told of what goes wrong at level Error, of attempts in flight at
-	// Info, and of all others at Debug: [slog.Default] if nil.
+	// Log is told what became of each event that ServeHTTP was given, at level
+	// Error if it went wrong, at Info if it was in flight and else at Debug. Of
+	// one that Dispatch was given, it is told only what no error tells: that the
+	// Store did not take the outcome. It is [slog.Default] if nil.
 	Log *slog.Logger
 
 	handlers map[string]typedHandler
@@ -90,10 +95,10 @@ type task struct {
 type typedHandler func(body []byte) (task, error)
 
 // On registers h for the events whose data is a T. An error or a panic of h
-// makes Grantex try again, up to five times in about ten minutes; nil means
-// that the event is handled, however long that took. The context ends at the
-// deadline of [Dispatcher].Timeout. A panic with [http.ErrAbortHandler] goes on
-// panicking; the event is free to be tried again all the same.
+// makes Grantex try again, five times in all and within about ten minutes; nil
+// means that the event is handled, however long that took. The context ends at
+// the deadline of [Dispatcher].Timeout. A panic with [http.ErrAbortHandler] goes
+// on panicking; the event is free to be tried again all the same.
 //
 // On panics if h is nil, if the type has a handler already, or if T cannot be a
 // payload (see [Payload]). It must not be called once d serves.
@@ -108,7 +113,8 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	if d.handlers == nil {
 		d.handlers = make(map[string]typedHandler)
 	}
-	d.handlers[eventType] = func(body []byte) (task, error) {
+	d.handlers[eventType] = func(body []byte) (t task, err error) {
+		defer catch(&err) // T may decode itself
 		e, err := decodePayload[T](body)
 		return task{e.ID, e.Type, e.CreatedAt, func(ctx context.Context) error { return h(ctx, *e) }}, err
 	}
@@ -133,12 +139,11 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
-	timeout := cmp.Or(d.Timeout, defaultTimeout)
-	ctx, cancel := withDeadline(r.Context(), timeout)
+	ctx, cancel := withDeadline(r.Context(), d.timeout())
 	defer cancel()
-	t, outcome, err := d.dispatch(ctx, verified.body, timeout)
-	d.report(ctx, t, outcome, err)
-	answer(w, outcome)
+	a := d.dispatch(ctx, verified.body, d.timeout())
+	d.report(a)
+	answer(w, a.outcome)
 }
 
 // Dispatch handles the event in body, for whose origin the caller vouches: it
@@ -146,9 +151,10 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 //
 // It returns nil if the event is handled, was handled before or is ignored. The
 // error is that of the handler as it is, a [*PanicError], or one that matches
-// [ErrInFlight], [ErrMalformed] or [ErrStore].
+// [ErrInFlight], [ErrMalformed] or [ErrStore]. If ctx has ended already, nothing
+// is done and its error is returned.
 func (d *Dispatcher) Dispatch(ctx context.Context, body []byte) error {
-	timeout := cmp.Or(d.Timeout, defaultTimeout)
+	timeout := d.timeout()
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	} else {
@@ -156,26 +162,44 @@ func (d *Dispatcher) Dispatch(ctx context.Context, body []byte) error {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	_, _, err := d.dispatch(ctx, body, timeout)
-	return err
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case timeout <= 0: // its timer has not run yet
+		return context.DeadlineExceeded
+	}
+	return d.dispatch(ctx, body, timeout).err
 }
 
-func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Duration) (t task, outcome string, err error) {
-	t, err = d.decode(body)
+// An attempt is what became of an event that was dispatched once.
+type attempt struct {
+	task
+	ctx     context.Context // with what Trace has added
+	outcome string
+	err     error
+}
+
+func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Duration) (a attempt) {
+	a.ctx = ctx
+	a.task, a.err = d.decode(body)
 	if d.Trace != nil {
 		var end func(string, error)
-		ctx, end = d.Trace(ctx, t.id, t.eventType, t.createdAt)
-		defer func() { end(outcome, err) }()
+		a.ctx, end = d.Trace(ctx, a.id, a.eventType, a.createdAt)
+		defer func() { end(a.outcome, a.err) }()
 	}
+	var panicked *PanicError
 	switch {
-	case err != nil:
-		return t, OutcomeMalformed, err
-	case t.run == nil:
-		return t, OutcomeIgnored, nil
+	case errors.As(a.err, &panicked):
+		a.outcome = OutcomePanicked
+	case a.err != nil:
+		a.outcome = OutcomeMalformed
+	case a.run == nil:
+		a.outcome = OutcomeIgnored
+	default:
+		a.outcome, a.err = OutcomePanicked, errNoReturn
+		a.outcome, a.err = d.once(a.ctx, a.task, timeout)
 	}
-	outcome = OutcomePanicked // what Trace is told if the handler goes on panicking
-	outcome, err = d.once(ctx, t, timeout)
-	return t, outcome, err
+	return a
 }
 
 // decode finds the task for the event in body. The first way is a short cut; if
@@ -219,15 +243,8 @@ func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (o
 }
 
 func run(ctx context.Context, f func(context.Context) error) (outcome string, err error) {
-	defer func() {
-		switch v := recover(); v {
-		case nil:
-		case http.ErrAbortHandler:
-			panic(v) // net/http knows it and keeps silent
-		default:
-			outcome, err = OutcomePanicked, &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
+	outcome, err = OutcomePanicked, errNoReturn
+	defer catch(&err)
 	err = f(ctx)
 	switch {
 	case err == nil:
@@ -264,6 +281,13 @@ func (d *Dispatcher) store() Store {
 		return &d.memory
 	}
 	return d.Store
+}
+
+func (d *Dispatcher) timeout() time.Duration {
+	if d.Timeout <= 0 {
+		return defaultTimeout
+	}
+	return d.Timeout
 }
 
 func (d *Dispatcher) log() *slog.Logger {

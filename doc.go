@@ -21,8 +21,8 @@
 // decode the body before the middleware does; a JSON value that is encoded again
 // is no longer what was signed.
 //
-// Grantex waits ten seconds for the answer and then tries again, five times in
-// about ten minutes; after that the event is lost. What takes longer belongs in
+// Grantex waits ten seconds for the answer. It tries five times in about ten
+// minutes; after that the event is lost. What takes longer belongs in
 // a queue: store the verified body, answer, and call [Dispatcher.Dispatch] from
 // its worker.
 //

@@ -118,7 +118,8 @@ func decodePayload[T Payload](body []byte) (*Event[T], error) {
 		return e, err
 	}
 	// A T that is not zero was decoded from something, and that was an object
-	// unless T has a decoder of its own.
+	// unless T has a decoder of its own, or the body has data twice, which no
+	// sender makes.
 	if (decodesItself(&e.Data) || reflect.ValueOf(&e.Data).Elem().IsZero()) && !hasObject(body) {
 		return e, fmt.Errorf("%w: its data is no object", ErrMalformed)
 	}

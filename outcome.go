@@ -1,11 +1,11 @@
 package grantexhook
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 )
 
 // The outcomes of a dispatch that [Dispatcher].Trace is told, with the status
@@ -17,31 +17,31 @@ const (
 	OutcomeInFlight    = "in_flight"    // 409: another attempt is being handled
 	OutcomeMalformed   = "malformed"    // 422
 	OutcomeFailed      = "failed"       // 500: the handler returned an error
-	OutcomePanicked    = "panicked"     // 500: the handler panicked
+	OutcomePanicked    = "panicked"     // 500: the handler panicked, or did not return
 	OutcomeTimedOut    = "timed_out"    // 503: it returned an error after its deadline
 	OutcomeStoreFailed = "store_failed" // 503
 )
 
-func (d *Dispatcher) report(ctx context.Context, t task, outcome string, err error) {
+func (d *Dispatcher) report(a attempt) {
 	level := slog.LevelError
 	switch {
-	case err == nil:
+	case a.err == nil:
 		level = slog.LevelDebug
-	case outcome == OutcomeInFlight:
+	case a.outcome == OutcomeInFlight:
 		level = slog.LevelInfo
 	}
 	log := d.log()
-	if !log.Enabled(ctx, level) {
+	if !log.Enabled(a.ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("event", t.id), slog.String("type", t.eventType)}
-	if err != nil {
-		attrs = append(attrs, slog.Any("error", err))
+	attrs := []slog.Attr{slog.String("event", a.id), slog.String("type", a.eventType)}
+	if a.err != nil {
+		attrs = append(attrs, slog.Any("error", a.err))
 	}
-	if p, ok := err.(*PanicError); ok {
+	if p, ok := a.err.(*PanicError); ok {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
-	log.LogAttrs(ctx, level, "grantexhook: event "+outcome, attrs...)
+	log.LogAttrs(a.ctx, level, "grantexhook: event "+a.outcome, attrs...)
 }
 
 func answer(w http.ResponseWriter, outcome string) {
@@ -76,4 +76,15 @@ func (e *PanicError) Error() string {
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
+}
+
+// catch, deferred, makes a panic an error.
+func catch(err *error) {
+	switch v := recover(); v {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(v) // net/http knows it and keeps silent
+	default:
+		*err = &PanicError{Value: v, Stack: debug.Stack()}
+	}
 }

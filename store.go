@@ -18,7 +18,8 @@ type Store interface {
 	// Claim claims id for the time of lease if it is free, or if the lease of
 	// an earlier claim has expired, and returns a token that is not zero and
 	// that no other claim of id has had. Token 0 without an error means that id
-	// is done, if done is set, and otherwise that someone else holds it.
+	// is done, if done is set, and otherwise that someone else holds it. A
+	// context that has ended may fail a Claim, which then claims nothing.
 	Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error)
 
 	// Done marks id as done for the time of keep, after which it is free. What
@@ -33,10 +34,12 @@ type Store interface {
 
 // A MemoryStore is a [Store] in the memory of one process, which is right for a
 // service that runs as one process. It remembers nothing across restarts. The
-// zero value is ready to use.
+// zero value is ready to use. It is safe for concurrent use and must not be
+// copied.
 //
-// No goroutine forgets what has expired: each Claim forgets a few, in constant
-// time.
+// It needs about 150 bytes for each event of the time that events are kept,
+// which is a day for those of a [Dispatcher]. No goroutine forgets them: each
+// Claim forgets a few that have expired, in constant time.
 type MemoryStore struct {
 	mu      sync.Mutex
 	entries map[string]*entry
