@@ -1,0 +1,288 @@
+package grantexhook_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"grantex.dev/grantexhook"
+)
+
+const (
+	exampleSecret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e" // GRANTEX_WEBHOOK_SECRET
+	revoked       = `{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T12:01:57.164Z","data":{"grantId":"grnt_1","cascade":true}}`
+	issued        = `{"id":"evt_2","type":"token.issued","createdAt":"2026-11-23T12:01:56.931Z","data":{"tokenId":"tok_1","grantId":"grnt_1","agentId":"ag_1","principalId":"user-123","scopes":["calendar:read"],"expiresAt":"2026-11-24T12:01:56.856Z"}}`
+)
+
+// deliver sends body to h as Grantex does and prints the status of the answer.
+func deliver(h http.Handler, secret, body string) {
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	r, _ := http.NewRequest(http.MethodPost, srv.URL+"/webhooks/grantex", io.MultiReader(bytes.NewReader([]byte(body))))
+	grantexhook.Sign(r.Header, secret, []byte(body), time.Now())
+	resp, err := srv.Client().Do(r)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+}
+
+func Example() {
+	v, err := grantexhook.NewVerifier(exampleSecret, &grantexhook.Options{RequireTimestamp: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var d grantexhook.Dispatcher
+	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		fmt.Println("ending the sessions of", e.Data.GrantID)
+		return nil
+	})
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhooks/grantex", v.Middleware(&d))
+
+	deliver(mux, exampleSecret, revoked)
+	deliver(mux, exampleSecret, revoked) // a retry
+	deliver(mux, "not the secret", revoked)
+	// Output:
+	// ending the sessions of grnt_1
+	// 200 OK
+	// 200 OK
+	// 401 Unauthorized
+}
+
+func ExampleNewVerifier() {
+	_, err := grantexhook.NewVerifier("", nil) // the variable of the environment was not set
+	fmt.Println(err)
+	// Output:
+	// grantexhook: the secret is empty; set it to the one that Grantex showed when the endpoint was created
+}
+
+// While a secret is replaced, deliveries signed with either are accepted. The
+// old secret can go when no delivery has used it for a day.
+func ExampleNewVerifier_rotation() {
+	v, err := grantexhook.NewVerifier("the new secret", &grantexhook.Options{
+		PreviousSecrets: []string{"the old secret"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		how, _ := grantexhook.VerificationFrom(r.Context())
+		fmt.Println("signed with a previous secret:", how.SecretIndex > 0)
+	}))
+	deliver(h, "the new secret", revoked)
+	deliver(h, "the old secret", revoked)
+	// Output:
+	// signed with a previous secret: false
+	// 200 OK
+	// signed with a previous secret: true
+	// 200 OK
+}
+
+// Verify is all that is needed where deliveries do not come from net/http.
+func ExampleVerifier_Verify() {
+	v, err := grantexhook.NewVerifier(exampleSecret, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	header := http.Header{}
+	grantexhook.Sign(header, exampleSecret, []byte(revoked), time.Now().Add(-time.Hour))
+
+	err = v.Verify(header, []byte(revoked))
+	fmt.Println(errors.Is(err, grantexhook.ErrStale))
+
+	header.Del(grantexhook.HeaderSignatureV2) // as older senders, which sign no time
+	fmt.Println(v.Verify(header, []byte(revoked)))
+	// Output:
+	// true
+	// <nil>
+}
+
+// The handler behind the middleware can be any; it reads the body as if nothing
+// had read it before.
+func ExampleVerifier_Middleware() {
+	v, err := grantexhook.NewVerifier(exampleSecret, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h := v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		how, _ := grantexhook.VerificationFrom(r.Context())
+		fmt.Println(len(body), r.ContentLength, time.Since(how.SentAt) < time.Minute)
+	}))
+	deliver(h, exampleSecret, revoked)
+	// Output:
+	// 119 119 true
+	// 200 OK
+}
+
+// The signature is that of the bytes that were sent. A handler that decodes the
+// body, or a middleware that reads it, must stand behind this one.
+func ExampleVerifier_Middleware_incorrect() {
+	v, err := grantexhook.NewVerifier(exampleSecret, &grantexhook.Options{
+		Log: slog.New(slog.DiscardHandler),
+		Refused: func(r *http.Request, reason string, err error) {
+			fmt.Println(err)
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var d grantexhook.Dispatcher
+	verified := v.Middleware(&d)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var event grantexhook.RawEvent
+		json.NewDecoder(r.Body).Decode(&event) // incorrect!
+		verified.ServeHTTP(w, r)
+	})
+	deliver(h, exampleSecret, revoked)
+	// Output:
+	// grantexhook: bad signature: the body is empty; was it read before it was verified?
+	// 401 Unauthorized
+}
+
+func ExampleVerifySignature() {
+	header := http.Header{}
+	grantexhook.Sign(header, exampleSecret, []byte(revoked), time.Now())
+	signature := header.Get(grantexhook.HeaderSignature)
+
+	fmt.Println(grantexhook.VerifySignature([]byte(revoked), signature, exampleSecret))
+	fmt.Println(grantexhook.VerifySignature([]byte(issued), signature, exampleSecret))
+	// Output:
+	// true
+	// false
+}
+
+// An error makes Grantex try again; here the second attempt succeeds.
+func ExampleOn() {
+	v, err := grantexhook.NewVerifier(exampleSecret, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d := grantexhook.Dispatcher{Log: slog.New(slog.DiscardHandler)}
+	attempts := 0
+	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error {
+		attempts++
+		if attempts == 1 {
+			return errors.New("the database is away")
+		}
+		fmt.Println(e.Data.TokenID, "may", e.Data.Scopes, "until", e.Data.ExpiresAt.Format(time.DateOnly))
+		return nil
+	})
+	deliver(v.Middleware(&d), exampleSecret, issued)
+	deliver(v.Middleware(&d), exampleSecret, issued)
+	// Output:
+	// 500 Internal Server Error
+	// tok_1 may [calendar:read] until 2026-11-24
+	// 200 OK
+}
+
+// A RiskRaised is an event that this package does not know.
+type RiskRaised struct {
+	GrantID string  `json:"grantId"`
+	Score   float64 `json:"score"`
+}
+
+// EventType makes RiskRaised a payload.
+func (RiskRaised) EventType() string { return "risk.raised" }
+
+// A type of your own is a payload if it says of which type of event.
+func ExampleOn_ownPayload() {
+	var d grantexhook.Dispatcher
+	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[RiskRaised]) error {
+		fmt.Println(e.Data.GrantID, e.Data.Score)
+		return nil
+	})
+	err := d.Dispatch(context.Background(), []byte(`{"id":"evt_3","type":"risk.raised","data":{"grantId":"grnt_1","score":0.7}}`))
+	fmt.Println(err)
+	// Output:
+	// grnt_1 0.7
+	// <nil>
+}
+
+func ExampleDispatcher_Types() {
+	var d grantexhook.Dispatcher
+	grantexhook.On(&d, func(context.Context, grantexhook.Event[grantexhook.TokenIssued]) error { return nil })
+	grantexhook.On(&d, func(context.Context, grantexhook.Event[grantexhook.GrantRevoked]) error { return nil })
+	fmt.Println(d.Types()) // subscribe the endpoint to these
+	// Output:
+	// [grant.revoked token.issued]
+}
+
+// Work that takes longer than the ten seconds that Grantex waits belongs in a
+// queue. Use one that survives a crash: once the answer is 200, nobody sends the
+// event again.
+func ExampleDispatcher_Dispatch() {
+	v, err := grantexhook.NewVerifier(exampleSecret, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	queue := make(chan []byte, 1) // stands for a durable one
+	deliver(v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, "", http.StatusBadRequest)
+			return
+		}
+		queue <- body
+	})), exampleSecret, revoked)
+
+	var d grantexhook.Dispatcher
+	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		fmt.Println("slow work for", e.Data.GrantID)
+		return nil
+	})
+	fmt.Println(d.Dispatch(context.Background(), <-queue))
+	// Output:
+	// 200 OK
+	// slow work for grnt_1
+	// <nil>
+}
+
+// Other is given the events that no handler was registered for.
+func ExampleDispatcher_other() {
+	d := grantexhook.Dispatcher{
+		Other: func(ctx context.Context, e grantexhook.RawEvent) error {
+			fmt.Println(e.Type, string(e.Data))
+			return nil
+		},
+	}
+	err := d.Dispatch(context.Background(), []byte(`{"id":"evt_4","type":"budget.exceeded","data":{"limit":5}}`))
+	fmt.Println(err)
+	// Output:
+	// budget.exceeded {"limit":5}
+	// <nil>
+}
+
+// Trace sees every event, and what became of it.
+func ExampleDispatcher_trace() {
+	counts := map[string]int{} // stands for a metric; it needs a lock in a server
+	d := grantexhook.Dispatcher{
+		Trace: func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(string, error)) {
+			return ctx, func(outcome string, err error) { counts[outcome]++ }
+		},
+	}
+	grantexhook.On(&d, func(context.Context, grantexhook.Event[grantexhook.GrantRevoked]) error { return nil })
+	for _, body := range []string{revoked, revoked, issued, "not JSON"} {
+		d.Dispatch(context.Background(), []byte(body))
+	}
+	fmt.Println(counts)
+	// Output:
+	// map[duplicate:1 handled:1 ignored:1 malformed:1]
+}
