@@ -1,0 +1,64 @@
+# Works with GNU make 3.81, which is what macOS has.
+
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+FUZZTIME ?= 30s
+
+# The folder of every go.mod that git tracks, or of every one there is if this
+# is no clone.
+MODULES = $(patsubst %/,%,$(dir $(or \
+	$(shell git ls-files go.mod '*/go.mod' 2>/dev/null), \
+	$(shell find . -name go.mod -not -path '*/.*/*'))))
+
+# The race detector needs cgo, and a platform that it knows.
+RACE = $$(go list -race runtime >/dev/null 2>&1 && echo -race)
+
+# each runs a command in every module, and fails at the end if one failed.
+define each
+@failed=; for module in $(MODULES); do \
+	echo "== $$module"; \
+	(cd "$$module" && set -x && $(1)) || failed="$$failed $$module"; \
+done; \
+if [ -n "$$failed" ]; then echo "failed in:$$failed" >&2; exit 1; fi
+endef
+
+.PHONY: help demo test bench lint fuzz tidy update vuln
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## send signed, repeated, forged and stale deliveries to examples/nethttp
+	@go run ./internal/demo
+
+test: ## test every module, with the race detector where there is one
+	$(call each,go test $(RACE) -shuffle=on -count=1 ./...)
+
+bench: ## run the benchmarks of the root package
+	go test -run '^$$' -bench . -count 1 .
+
+lint: ## check format, vet, staticcheck and go.mod of every module
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path '*/.*/*')) || exit 1; \
+	if [ -n "$$unformatted" ]; then printf 'gofmt would change:\n%s\n' "$$unformatted" >&2; exit 1; fi
+	$(call each,go vet ./...)
+	$(call each,$(STATICCHECK) ./...)
+	$(call each,go mod tidy -diff)
+
+# go test fuzzes one target of one package at a time.
+fuzz: ## fuzz each target for FUZZTIME, 30s if not given
+	$(call each,{ set +x; } 2>/dev/null; \
+	packages=$$(go list ./...) || exit 1; \
+	for package in $$packages; do \
+		targets=$$(go test -list '^Fuzz' "$$package") || exit 1; \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
+			(set -x; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package") || exit 1; \
+		done; \
+	done)
+
+tidy: ## tidy go.mod of every module
+	$(call each,go mod tidy)
+
+update: ## bring what every module requires to its newest version
+	$(call each,go get -u -t ./... && go mod tidy)
+
+vuln: ## look for known vulnerabilities in every module
+	$(call each,$(GOVULNCHECK) ./...)
