@@ -43,9 +43,6 @@ var (
 	ErrStale = errors.New("grantexhook: timestamp outside the tolerance")
 )
 
-// redacted stands where a secret was meant to be, when it went through a log.
-const redacted = "[redacted]"
-
 // Options are the choices that [NewVerifier] offers. The zero value is ready to
 // use and accepts what every Grantex sends.
 type Options struct {
