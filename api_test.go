@@ -1,0 +1,198 @@
+package grantexhook_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+const apiKey = "gx_test_0123456789"
+
+// An exchange is a call of the real API, as it was recorded.
+type exchange struct {
+	Name    string `json:"name"`
+	Request struct {
+		Method  string      `json:"method"`
+		Path    string      `json:"path"`
+		Headers [][2]string `json:"headers"`
+		Body    string      `json:"body"`
+	} `json:"request"`
+	Response struct {
+		Status  int         `json:"status"`
+		Headers [][2]string `json:"headers"`
+		Body    string      `json:"body"`
+	} `json:"response"`
+}
+
+// exchanges returns the recordings in order and by name.
+func exchanges(t testing.TB) (all []exchange, named map[string]exchange) {
+	t.Helper()
+	f, err := os.Open("testdata/api.jsonl")
+	require.NoError(t, err)
+	defer f.Close()
+	named = map[string]exchange{}
+	for dec := json.NewDecoder(f); dec.More(); {
+		var e exchange
+		require.NoError(t, dec.Decode(&e))
+		all = append(all, e)
+		named[e.Name] = e
+	}
+	require.Len(t, named, 57)
+	return all, named
+}
+
+// ServeHTTP answers as the real API did.
+func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	for _, kv := range e.Response.Headers {
+		w.Header().Set(kv[0], kv[1])
+	}
+	w.WriteHeader(e.Response.Status)
+	io.WriteString(w, e.Response.Body)
+}
+
+// apiKey is the key that the recorded call was made with.
+func (e exchange) apiKey() string {
+	for _, kv := range e.Request.Headers {
+		if kv[0] == "Authorization" {
+			return strings.TrimPrefix(kv[1], "Bearer ")
+		}
+	}
+	return "none"
+}
+
+// says answers with a status and a body.
+func says(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}
+}
+
+// cut breaks the connection in the middle of the answer.
+func cut(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "10000")
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// An api is a server in the place of Grantex that keeps what it is asked.
+type api struct {
+	*httptest.Server
+	mu     sync.Mutex
+	asked  []*http.Request
+	bodies []string
+}
+
+// newAPI starts a server whose nth request the nth handler answers, and each
+// after these the last.
+func newAPI(t testing.TB, handlers ...http.Handler) *api {
+	t.Helper()
+	a := new(api)
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		a.mu.Lock()
+		i := min(len(a.asked), len(handlers)-1)
+		a.asked = append(a.asked, r)
+		a.bodies = append(a.bodies, string(body))
+		a.mu.Unlock()
+		handlers[i].ServeHTTP(w, r)
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *api) client() *grantexhook.Client {
+	return &grantexhook.Client{APIKey: apiKey, BaseURL: a.URL}
+}
+
+// lines are the requests so far, as "METHOD path?query".
+func (a *api) lines() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	lines := []string{}
+	for _, r := range a.asked {
+		lines = append(lines, r.Method+" "+r.RequestURI)
+	}
+	return lines
+}
+
+// everyCall are the calls of a Client, each with arguments that are in order.
+var everyCall = []struct {
+	name string
+	call func(context.Context, *grantexhook.Client) error
+}{
+	{"create", create},
+	{"list", list},
+	{"delete", remove},
+	{"deliveries", func(ctx context.Context, c *grantexhook.Client) error {
+		for _, err := range c.Deliveries(ctx, "wh_1", "") {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"rotate", func(ctx context.Context, c *grantexhook.Client) error {
+		_, err := c.Rotate(ctx, "wh_1")
+		return err
+	}},
+}
+
+func create(ctx context.Context, c *grantexhook.Client) error {
+	_, err := c.Create(ctx, "https://example.com/hook", grantexhook.TypeGrantRevoked)
+	return err
+}
+
+func list(ctx context.Context, c *grantexhook.Client) error {
+	_, err := c.List(ctx)
+	return err
+}
+
+func remove(ctx context.Context, c *grantexhook.Client) error { return c.Delete(ctx, "wh_1") }
+
+// A roundTripper is a Transport that is a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func requireRefused(t testing.TB, err error, status int, code string) *grantexhook.APIError {
+	t.Helper()
+	var refused *grantexhook.APIError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, status, refused.StatusCode)
+	require.Equal(t, code, refused.Code)
+	return refused
+}
+
+// collect gathers what an iterator yields, and its error.
+func collect(seq func(func(grantexhook.Delivery, error) bool)) (all []grantexhook.Delivery, err error) {
+	for d, e := range seq {
+		if e != nil {
+			err = e
+			continue // to see whether anything follows
+		}
+		all = append(all, d)
+	}
+	return all, err
+}
+
+func ids(all []grantexhook.Delivery) (ids []string) {
+	for _, d := range all {
+		ids = append(ids, d.ID)
+	}
+	return ids
+}

@@ -1,0 +1,119 @@
+package grantexhook
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// An APIError is the answer of the API to a call that it refused, or that of a
+// proxy on the way. The methods of [Client] return a pointer to it, which
+// [errors.As] finds.
+//
+// Branch on StatusCode, since one status has several codes: 401 if the APIKey is
+// wrong, 402 at the limit of the plan, 404 if there is no such endpoint, 429 if
+// there were too many calls (then see RetryAfter). The texts are cleaned of
+// control characters, shortened, and never hold the APIKey.
+type APIError struct {
+	StatusCode int           // of HTTP; a redirect is a refusal too
+	Code       string        // such as "PLAN_LIMIT_EXCEEDED"; empty if the answer has none
+	Message    string        // for people: what the answer says, or the name of the status
+	RequestID  string        // to tell the support of Grantex; empty if the answer has none
+	RetryAfter time.Duration // how long to wait before the next call; zero if the answer does not say
+}
+
+// Error returns one line with all but RetryAfter.
+func (e *APIError) Error() string {
+	text := fmt.Sprintf("grantexhook: the API answered %d", e.StatusCode)
+	if e.Code != "" {
+		text += " " + e.Code
+	}
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	if e.RequestID != "" {
+		text += " (request " + e.RequestID + ")"
+	}
+	return text
+}
+
+// The most characters that are kept of what others wrote.
+const (
+	maxWord = 64
+	maxLine = 400
+)
+
+func newAPIError(resp *http.Response, body []byte, apiKey string) *APIError {
+	var said struct{ Message, Code, RequestID string }
+	_ = json.Unmarshal(body, &said) // of what is no JSON, nothing is said
+	line := func(s string) string { return clean(s, apiKey, maxLine) }
+	return &APIError{
+		StatusCode: resp.StatusCode,
+		Code:       clean(said.Code, apiKey, maxWord),
+		Message:    cmp.Or(line(said.Message), line(redirect(resp)), line(excerpt(string(body))), http.StatusText(resp.StatusCode)),
+		RequestID:  clean(said.RequestID, apiKey, maxWord),
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}
+}
+
+// redirect names the host that an answer redirects to. The rest of the location
+// may hold anything.
+func redirect(resp *http.Response) string {
+	to, err := resp.Location()
+	if err != nil || resp.StatusCode < 300 || resp.StatusCode > 399 {
+		return ""
+	}
+	return fmt.Sprintf("redirect to %s://%s, which is not followed; is Client.BaseURL right?", to.Scheme, to.Host)
+}
+
+// excerpt is what a proxy says: the title of a page, or a plain text. JSON of an
+// unknown shape might hold a secret.
+func excerpt(body string) string {
+	for _, tag := range []string{"<title>", "<TITLE>"} {
+		if _, title, ok := strings.Cut(body, tag); ok {
+			title, _, _ = strings.Cut(title, "<")
+			return strings.TrimSpace(title)
+		}
+	}
+	body = strings.TrimSpace(body)
+	if body == "" || strings.ContainsAny(body[:1], `<{["`) {
+		return ""
+	}
+	return body
+}
+
+// clean makes one printable line of at most limit characters of text, without
+// the API key. The order matters: what is removed must not join the halves of a
+// key, nor the limit leave half of one.
+func clean(text, apiKey string, limit int) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
+	text = strings.ReplaceAll(text, apiKey, redacted)
+	if runes := []rune(text); len(runes) > limit {
+		text = string(runes[:limit-1]) + "…"
+	}
+	return text
+}
+
+// retryAfter reads the header Retry-After, which holds seconds or a date (RFC
+// 9110, section 10.2.3).
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, uint64(math.MaxInt64/time.Second))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}

@@ -1,0 +1,227 @@
+package grantexhook
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	defaultBaseURL = "https://api.grantex.dev"
+
+	// callTimeout is for a nil HTTPClient, since that of net/http has none.
+	callTimeout = 30 * time.Second
+
+	// maxAnswer is what thousands of endpoints take, or a page of deliveries to
+	// the longest of URLs.
+	maxAnswer = 1 << 20
+)
+
+// A Client manages the endpoints of one Grantex account. It is ready to use once
+// APIKey is set, and safe for concurrent use as long as its fields stay as they
+// are. Printed, logged or encoded it does not show its APIKey; for a struct of
+// yours that holds a Client, the limits are those of [Secret].
+//
+// It repeats no call and follows no redirect. What the API refuses is an
+// [*APIError]; a mistake in the fields or the arguments is an error before
+// anything is sent. An answer of more than 1 MiB is an error too.
+type Client struct {
+	// APIKey is that of the account.
+	APIKey string
+
+	// BaseURL is where the API is, without its "/v1": https://api.grantex.dev
+	// if empty. It may have a path.
+	BaseURL string
+
+	// HTTPClient sends the requests: one that allows each 30 seconds if nil. In
+	// one of yours, Timeout or the context has to see to that. CheckRedirect is
+	// not asked.
+	//
+	// List, Delete and Deliveries may be repeated, for instance by
+	//
+	//	HTTPClient: retryablehttp.NewClient().StandardClient()
+	//
+	// of github.com/hashicorp/go-retryablehttp. Create and Rotate must not be,
+	// and such a client repeats POST as it does GET: call these two on a second
+	// Client, whose HTTPClient does not retry.
+	HTTPClient *http.Client
+}
+
+// Format implements [fmt.Formatter]. No verb shows the APIKey.
+func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.text()) }
+
+// LogValue implements [slog.LogValuer]. It does not show the APIKey.
+func (c Client) LogValue() slog.Value { return slog.StringValue(c.text()) }
+
+// MarshalText implements [encoding.TextMarshaler]. It does not show the APIKey.
+func (c Client) MarshalText() ([]byte, error) { return []byte(c.text()), nil }
+
+// text leaves out a BaseURL that is none, which may be an API key in the wrong
+// place.
+func (c Client) text() string {
+	base, err := c.base()
+	if err != nil {
+		base = "invalid"
+	}
+	return fmt.Sprintf("grantexhook.Client{BaseURL: %s, APIKey: %s}", base, redacted)
+}
+
+// A result is what a call decodes from the answer to it.
+type result interface {
+	complete() bool // whether it has what must be there
+}
+
+// call sends a request and decodes the answer to it.
+func call[T result](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
+	var out, none T
+	text, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return none, err
+	}
+	if json.Unmarshal(text, &out) != nil || !out.complete() { // the decoder's error would quote the answer
+		return none, c.failed(fmt.Errorf("%s %s: the API does not answer with such JSON as this call expects, but with %d other bytes; is Client.BaseURL right?", method, path, len(text)))
+	}
+	return out, nil
+}
+
+// do sends a request, once, and returns the body of an answer with 2xx.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	req, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http().Do(req)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	defer resp.Body.Close()
+	if resp.Request != nil && resp.Request.Response != nil { // set where a client within a Transport did so
+		return nil, c.failed(fmt.Errorf("%s %s: Client.HTTPClient followed a redirect; it must not", method, path))
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		return nil, newAPIError(resp, text, c.APIKey) // whatever of it could be read
+	case err != nil:
+		return nil, c.failed(fmt.Errorf("%s %s: reading the answer: %w", method, path, err))
+	case len(text) > maxAnswer:
+		return nil, c.failed(fmt.Errorf("%s %s: the answer is larger than %d bytes", method, path, maxAnswer))
+	}
+	return text, nil
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	base, err := c.base()
+	if err = cmp.Or(err, c.checkKey()); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("grantexhook: %s %s: %w", method, path, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("grantexhook: %w", err)
+	}
+	// Without it, neither http.Client nor Transport can send the body again.
+	req.GetBody = nil
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Authorization", "Bearer "+c.APIKey)
+	req.Header.Set("User-Agent", userAgent())
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
+}
+
+// http returns a client that follows no redirect: a 307 or 308 would repeat a
+// POST, and the APIKey is for nobody else.
+func (c *Client) http() *http.Client {
+	h := http.Client{Timeout: callTimeout}
+	if c.HTTPClient != nil {
+		h = *c.HTTPClient
+	}
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &h
+}
+
+// base returns where the API is, without a slash at the end. Its error does not
+// quote what it was given: an API key in the wrong place would be in it.
+func (c *Client) base() (string, error) {
+	u, err := url.Parse(cmp.Or(c.BaseURL, defaultBaseURL))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" ||
+		*u != (url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}) {
+		return "", errors.New("grantexhook: Client.BaseURL must be an http or https URL with a host, and nothing after its path, such as " + defaultBaseURL)
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+func (c *Client) checkKey() error {
+	switch {
+	case c.APIKey == "":
+		return errors.New("grantexhook: Client.APIKey is empty; set it to that of the Grantex account")
+	case c.APIKey == redacted:
+		return fmt.Errorf("grantexhook: Client.APIKey is the placeholder %s", redacted)
+	case strings.ContainsFunc(c.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return errors.New("grantexhook: Client.APIKey has white space or another character that no key has; trim it")
+	}
+	return nil
+}
+
+// A callError is a call that brought no answer, or none that can be used.
+type callError struct {
+	text   string
+	causes []error
+}
+
+func (e *callError) Error() string   { return e.text }
+func (e *callError) Unwrap() []error { return e.causes }
+
+// failed cleans the text of an error that may quote what the other side sent.
+func (c *Client) failed(err error) error {
+	return &callError{clean("grantexhook: "+err.Error(), c.APIKey, maxLine), []error{err}}
+}
+
+// maybeHeard reports whether a call that failed may have had its effect. It had
+// none if it was refused, if nothing was sent, or if there was no connection.
+func maybeHeard(err error) bool {
+	if e, ok := errors.AsType[*APIError](err); ok {
+		return e.StatusCode >= 500 || e.StatusCode == http.StatusRequestTimeout
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "proxyconnect") {
+		return false
+	}
+	_, sent := errors.AsType[*callError](err)
+	return sent
+}
+
+var userAgent = sync.OnceValue(func() string {
+	info, _ := debug.ReadBuildInfo()
+	return "grantexhook/" + version(info)
+})
+
+// version returns that of this module in a program, or "devel" if the program
+// was built with a copy of it.
+func version(info *debug.BuildInfo) string {
+	if info == nil {
+		return "devel"
+	}
+	modules := append([]*debug.Module{&info.Main}, info.Deps...)
+	i := slices.IndexFunc(modules, func(m *debug.Module) bool { return m.Path == "grantex.dev/grantexhook" })
+	if i < 0 || modules[i].Replace != nil || !strings.HasPrefix(modules[i].Version, "v") {
+		return "devel"
+	}
+	return modules[i].Version
+}

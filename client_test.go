@@ -1,0 +1,338 @@
+package grantexhook_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+func TestClientRefusesItsFields(t *testing.T) {
+	tests := []struct {
+		name            string
+		apiKey, baseURL string // SERVER stands for that of the API
+		want            string
+	}{
+		{"no key", "", "SERVER", "Client.APIKey is empty"},
+		{"placeholder", "[redacted]", "SERVER", "Client.APIKey is the placeholder"},
+		{"line end in key", apiKey + "\n", "SERVER", "Client.APIKey has white space"},
+		{"space in key", "gx test", "SERVER", "Client.APIKey has white space"},
+		{"letter no key has", "gx_té", "SERVER", "Client.APIKey has white space"},
+		{"relative", apiKey, "api.grantex.dev", "Client.BaseURL must be"},
+		{"only a path", apiKey, "/v1", "Client.BaseURL must be"},
+		{"no host", apiKey, "https://", "Client.BaseURL must be"},
+		{"only a port", apiKey, "https://:443/", "Client.BaseURL must be"},
+		{"other scheme", apiKey, "ftp://api.grantex.dev", "Client.BaseURL must be"},
+		{"opaque", apiKey, "https:api.grantex.dev", "Client.BaseURL must be"},
+		{"does not parse", apiKey, "https://api.grantex.dev:port", "Client.BaseURL must be"},
+		{"line end in URL", apiKey, "SERVER\n", "Client.BaseURL must be"},
+		{"user", apiKey, "https://me:word@api.grantex.dev", "Client.BaseURL must be"},
+		{"query", apiKey, "SERVER?a=b", "Client.BaseURL must be"},
+		{"empty query", apiKey, "SERVER?", "Client.BaseURL must be"},
+		{"fragment", apiKey, "SERVER#a", "Client.BaseURL must be"},
+		{"key in the place of the URL", apiKey, apiKey, "Client.BaseURL must be"},
+	}
+	for _, tt := range tests {
+		for _, call := range everyCall {
+			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
+				a := newAPI(t, says(200, "{}"))
+				c := &grantexhook.Client{APIKey: tt.apiKey, BaseURL: strings.Replace(tt.baseURL, "SERVER", a.URL, 1)}
+				err := call.call(t.Context(), c)
+				require.ErrorContains(t, err, "grantexhook: "+tt.want)
+				require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+				require.NotContains(t, err.Error(), apiKey)
+				require.NotContains(t, err.Error(), "word")
+				require.Empty(t, a.lines())
+			})
+		}
+	}
+}
+
+func TestClientBaseURL(t *testing.T) {
+	tests := []struct{ name, after, want string }{
+		{"bare", "", "GET /v1/webhooks"},
+		{"slash", "/", "GET /v1/webhooks"},
+		{"path", "/grantex", "GET /grantex/v1/webhooks"},
+		{"path and slash", "/grantex/api/", "GET /grantex/api/v1/webhooks"},
+		{"escaped path", "/a%2Fb/", "GET /a%2Fb/v1/webhooks"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, says(200, `{"webhooks":[]}`))
+			c := a.client()
+			c.BaseURL += tt.after
+			require.NoError(t, list(t.Context(), c))
+			require.Equal(t, []string{tt.want}, a.lines())
+		})
+	}
+}
+
+func TestClientDefaultBaseURL(t *testing.T) {
+	var url string
+	c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		url = r.URL.String()
+		return nil, io.EOF
+	})}}
+	require.ErrorIs(t, list(t.Context(), c), io.EOF)
+	require.Equal(t, "https://api.grantex.dev/v1/webhooks", url)
+}
+
+func TestClientHeaders(t *testing.T) {
+	for _, call := range everyCall {
+		t.Run(call.name, func(t *testing.T) {
+			a := newAPI(t, says(418, ""))
+			require.Error(t, call.call(t.Context(), a.client()))
+			h := a.asked[0].Header
+			require.Equal(t, "Bearer "+apiKey, h.Get("Authorization"))
+			require.Equal(t, "grantexhook/devel", h.Get("User-Agent"))
+			require.Equal(t, "application/json", h.Get("Accept"))
+			require.Equal(t, a.asked[0].Method == http.MethodPost, h.Get("Content-Type") == "application/json")
+		})
+	}
+}
+
+// What cannot be the answer is an error, and never an empty list.
+func TestClientRefusesAnswers(t *testing.T) {
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   string
+	}{
+		{"empty", says(200, ""), "with 0 other bytes"},
+		{"no content", says(204, ""), "with 0 other bytes"},
+		{"page", says(200, "<html>sign in</html>"), "with 20 other bytes; is Client.BaseURL right?"},
+		{"other object", says(200, "{}"), "with 2 other bytes"},
+		{"null", says(200, `{"webhooks":null,"deliveries":null}`), "other bytes"},
+		{"array", says(200, "[]"), "with 2 other bytes"},
+		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), "other bytes"},
+		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), "with 33 other bytes"},
+		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), "other bytes"},
+		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), "the answer is larger than 1048576 bytes"},
+		{"cut", cut(200, `{"webhooks":[`), "reading the answer: unexpected EOF"},
+	}
+	for _, tt := range tests {
+		for _, call := range everyCall {
+			if call.name == "delete" {
+				continue // of its answer, the status is all
+			}
+			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
+				a := newAPI(t, tt.answer)
+				err := call.call(t.Context(), a.client())
+				require.ErrorContains(t, err, tt.want)
+				require.Regexp(t, `^grantexhook: (GET|POST) /v1/webhooks`, err.Error())
+				require.NotContains(t, err.Error(), secret)
+				require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+				require.Len(t, a.lines(), 1)
+			})
+		}
+	}
+}
+
+func TestClientTakesTheLargestAnswer(t *testing.T) {
+	body := `{"webhooks":[]}`
+	a := newAPI(t, says(200, body+strings.Repeat(" ", 1<<20-len(body))))
+	require.NoError(t, list(t.Context(), a.client()))
+}
+
+// endless is a body that counts what is read of it.
+type endless int
+
+func (e *endless) Read(p []byte) (int, error) { *e += endless(len(p)); return len(p), nil }
+func (e *endless) Close() error               { return nil }
+
+func TestClientReadsThroughALimit(t *testing.T) {
+	for _, status := range []int{200, 500} {
+		body := new(endless)
+		c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Body: body}, nil
+		})}}
+		require.Error(t, list(t.Context(), c))
+		require.EqualValues(t, 1<<20+1, *body)
+	}
+}
+
+func TestClientFollowsNoRedirect(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, call := range everyCall {
+			for _, own := range []*http.Client{nil, {}, {CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}} {
+				t.Run(fmt.Sprint(status, "/", call.name), func(t *testing.T) {
+					other := newAPI(t, says(200, "{}"))
+					a := newAPI(t, http.RedirectHandler(other.URL+"/v1/webhooks?token="+secret, status))
+					c := a.client()
+					c.HTTPClient = own
+					err := call.call(t.Context(), c)
+					var refused *grantexhook.APIError
+					require.ErrorAs(t, err, &refused)
+					require.Equal(t, status, refused.StatusCode)
+					require.Equal(t, "redirect to "+other.URL+", which is not followed; is Client.BaseURL right?", refused.Message)
+					require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+					require.Len(t, a.lines(), 1)
+					require.Empty(t, other.lines())
+				})
+			}
+		}
+	}
+}
+
+func TestClientLeavesTheHTTPClientAlone(t *testing.T) {
+	a := newAPI(t, says(200, `{"webhooks":[]}`))
+	c := a.client()
+	c.HTTPClient = &http.Client{Timeout: time.Minute}
+	require.NoError(t, list(t.Context(), c))
+	require.Equal(t, &http.Client{Timeout: time.Minute}, c.HTTPClient)
+}
+
+// A Transport with a client of its own follows redirects where Client cannot
+// keep it from it.
+func TestClientTellsOfARedirectWithinTheTransport(t *testing.T) {
+	a := newAPI(t, http.RedirectHandler("/elsewhere", http.StatusFound), says(200, `{"webhooks":[]}`))
+	for _, call := range everyCall {
+		t.Run(call.name, func(t *testing.T) {
+			c := a.client()
+			c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				r = r.Clone(r.Context())
+				r.RequestURI = ""
+				r.URL.Path = "/"
+				a.mu.Lock()
+				a.asked = nil
+				a.mu.Unlock()
+				return http.DefaultClient.Do(r)
+			})}
+			err := call.call(t.Context(), c)
+			require.ErrorContains(t, err, "Client.HTTPClient followed a redirect")
+			require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+			require.Len(t, a.lines(), 2)
+		})
+	}
+}
+
+func TestClientCancelled(t *testing.T) {
+	for _, call := range everyCall {
+		t.Run(call.name+"/before", func(t *testing.T) {
+			a := newAPI(t, says(200, "{}"))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			err := call.call(ctx, a.client())
+			require.ErrorIs(t, err, context.Canceled)
+			require.ErrorContains(t, err, "grantexhook: ")
+			require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.Empty(t, a.lines())
+		})
+		t.Run(call.name+"/meanwhile", func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			a := newAPI(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				cancel()
+				<-r.Context().Done()
+			}))
+			err := call.call(ctx, a.client())
+			require.ErrorIs(t, err, context.Canceled)
+			require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+			require.Len(t, a.lines(), 1)
+		})
+	}
+}
+
+func TestClientTimeout(t *testing.T) {
+	silent := func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // only then does the server see that the client is gone
+		<-r.Context().Done()
+	}
+	halting := func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "{")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		own    *http.Client
+		want   time.Duration
+	}{
+		{"silent", silent, nil, 30 * time.Second},
+		{"halting", halting, nil, 30 * time.Second},
+		{"silent, own", silent, &http.Client{Timeout: time.Second}, time.Second},
+		{"halting, own", halting, &http.Client{Timeout: time.Second}, time.Second},
+	}
+	for _, tt := range tests {
+		for _, call := range everyCall {
+			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					serveDefaultTransport(t, tt.answer)
+					c := &grantexhook.Client{APIKey: apiKey, BaseURL: "http://pipe", HTTPClient: tt.own}
+					start := time.Now()
+					err := call.call(t.Context(), c)
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+					require.Equal(t, tt.want, time.Since(start))
+				})
+			})
+		}
+	}
+}
+
+// serveDefaultTransport lets http.DefaultTransport end at a server in memory.
+func serveDefaultTransport(t *testing.T, h http.Handler) {
+	t.Helper()
+	conn := dialPipe(t, &http.Server{Handler: h})
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn.Conn, nil }}
+	before := http.DefaultTransport
+	http.DefaultTransport = transport
+	t.Cleanup(func() { transport.CloseIdleConnections(); http.DefaultTransport = before })
+}
+
+// What the other side sends may be quoted by net/http, and may be an echo.
+func TestClientErrorsHoldNoKey(t *testing.T) {
+	a := newAPI(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", r.Header.Get("Authorization"))
+		conn.Close()
+	}))
+	err := list(t.Context(), a.client())
+	require.ErrorContains(t, err, "malformed MIME header")
+	require.ErrorContains(t, err, "[redacted]")
+	require.NotContains(t, err.Error(), apiKey)
+}
+
+func TestClientIsSafeForConcurrentUse(t *testing.T) {
+	a := newAPI(t, says(200, `{"webhooks":[]}`))
+	c := a.client()
+	c.HTTPClient = a.Client()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { _ = list(t.Context(), c) })
+	}
+	wg.Wait()
+	require.Len(t, a.lines(), 8)
+}
+
+func TestClientShowsNoKey(t *testing.T) {
+	c := grantexhook.Client{APIKey: apiKey, BaseURL: "https://api.example.com/"}
+	requireHidden(t, apiKey, c, &c, []grantexhook.Client{c}, []*grantexhook.Client{&c}, struct{ C grantexhook.Client }{c})
+	requireNotShown(t, apiKey, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ c *grantexhook.Client }{&c}), "%T", c)
+	const want = "grantexhook.Client{BaseURL: https://api.example.com, APIKey: [redacted]}"
+	require.Equal(t, want, fmt.Sprintf("%+v", c))
+	require.Equal(t, want, c.LogValue().String())
+	text, err := json.Marshal(&c)
+	require.NoError(t, err)
+	require.JSONEq(t, `"`+want+`"`, string(text))
+
+	c.BaseURL = apiKey // in the wrong place
+	requireHidden(t, apiKey, c, &c)
+	require.Equal(t, "grantexhook.Client{BaseURL: invalid, APIKey: [redacted]}", fmt.Sprint(&c))
+}

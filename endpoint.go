@@ -1,0 +1,236 @@
+package grantexhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// pageSize is the most that the API gives.
+const pageSize = 100
+
+// ErrMaybeCreated means that [Client.Create] cannot tell whether there is a new
+// endpoint, for use with [errors.Is]. If there is one, nobody knows its secret:
+// look for it with [Client.List], where the newest come first, and [Client.Delete]
+// it before creating another.
+var ErrMaybeCreated = errors.New("grantexhook: the endpoint may have been created")
+
+// An Endpoint is a URL to which Grantex delivers events of some types.
+type Endpoint struct {
+	ID        string    `json:"id"`
+	URL       string    `json:"url"`
+	Events    []string  `json:"events"`
+	Secret    Secret    `json:"secret,omitempty"` // only in what Create and Rotate return
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Format implements [fmt.Formatter] and prints e as any struct. Without it, fmt
+// would show the Secret of an Endpoint behind a pointer in a slice under %s.
+func (e Endpoint) Format(f fmt.State, verb rune) {
+	type plain Endpoint
+	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(e))
+}
+
+// The statuses of a [Delivery].
+const (
+	StatusPending   = "pending"   // not yet sent, or to be tried again
+	StatusDelivered = "delivered" // answered with 2xx
+	StatusFailed    = "failed"    // given up after MaxAttempts
+)
+
+// A Delivery is what the log of Grantex says about one event and one endpoint.
+type Delivery struct {
+	ID          string    `json:"id"`
+	EndpointID  string    `json:"webhookId"`
+	EventID     string    `json:"eventId"`
+	EventType   string    `json:"eventType"`
+	Status      string    `json:"status"`
+	Attempts    int       `json:"attempts"`
+	MaxAttempts int       `json:"maxAttempts"`
+	URL         string    `json:"url"`
+	LastError   string    `json:"lastError,omitempty"` // such as "HTTP 503", also if a later attempt was delivered; empty if none failed
+	CreatedAt   time.Time `json:"createdAt"`
+	DeliveredAt time.Time `json:"deliveredAt,omitzero"` // zero if it was not delivered
+}
+
+// Create makes an endpoint to which Grantex delivers the events of these types;
+// [Dispatcher.Types] are those that have a handler. Its Secret is shown only
+// here: keep it at once.
+//
+// The request is sent once and never again, since a second one would make a
+// second endpoint. If it may have been heard and yet brought no secret, be it
+// that the connection broke or that the answer was a 5xx or not to be
+// understood, the error matches [ErrMaybeCreated]. With any other error, nothing
+// was created.
+func (c *Client) Create(ctx context.Context, url string, events ...string) (*Endpoint, error) {
+	if url == "" || len(events) == 0 {
+		return nil, errors.New("grantexhook: Create needs a URL and at least one type of event, such as TypeGrantRevoked")
+	}
+	body, _ := json.Marshal(struct { // strings always encode
+		URL    string   `json:"url"`
+		Events []string `json:"events"`
+	}{url, events})
+	created, err := call[newEndpoint](ctx, c, http.MethodPost, "/v1/webhooks", body)
+	if err != nil {
+		return nil, maybeCreated(err)
+	}
+	return &created.Endpoint, nil
+}
+
+// List returns all endpoints, the newest first, without their secrets.
+func (c *Client) List(ctx context.Context) ([]Endpoint, error) {
+	list, err := call[endpointList](ctx, c, http.MethodGet, "/v1/webhooks", nil)
+	return list.Webhooks, err
+}
+
+// Delete removes an endpoint and drops what is still to be delivered to it. If
+// there is none with this ID, or no longer, the error is an [*APIError] with
+// StatusCode 404; so it is if an HTTPClient that retries got no answer the first
+// time.
+func (c *Client) Delete(ctx context.Context, endpointID string) error {
+	path, err := endpointPath(endpointID)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, http.MethodDelete, path, nil)
+	return err
+}
+
+// Deliveries returns what Grantex has delivered, or is to deliver, to an
+// endpoint, the newest first: with this status, which is one of the Status
+// constants, or all if it is empty. It asks for a page of a hundred when the one
+// before is used up, and anew in each loop over it. An error is the last that
+// it yields, beside a zero Delivery.
+//
+// The pages are cut from a list that changes meanwhile. New deliveries push
+// others on to the next page, so that one may come twice: tell by its ID.
+// Deliveries whose status becomes another leave the list of the old one and pull
+// others back to a page that was read already, so that these are missed. That
+// nothing comes at all means that there was nothing.
+func (c *Client) Deliveries(ctx context.Context, endpointID, status string) iter.Seq2[Delivery, error] {
+	return func(yield func(Delivery, error) bool) {
+		for page, seen := 1, 0; ; page++ {
+			p, err := c.deliveries(ctx, endpointID, status, page)
+			if err != nil {
+				yield(Delivery{}, err)
+				return
+			}
+			for _, d := range p.Deliveries {
+				if !yield(d, nil) {
+					return
+				}
+			}
+			seen += len(p.Deliveries)
+			if len(p.Deliveries) == 0 || seen >= p.Total {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) deliveries(ctx context.Context, endpointID, status string, page int) (deliveryPage, error) {
+	path, err := endpointPath(endpointID)
+	if err != nil {
+		return deliveryPage{}, err
+	}
+	query := url.Values{"page": {strconv.Itoa(page)}, "pageSize": {strconv.Itoa(pageSize)}}
+	if status != "" { // the API refuses an empty one
+		query.Set("status", status)
+	}
+	return call[deliveryPage](ctx, c, http.MethodGet, path+"/deliveries?"+query.Encode(), nil)
+}
+
+// Rotate creates a twin of an endpoint, with the same URL and events and a
+// secret of its own, and leaves the old one as it is, so that every event is
+// delivered by both. To replace a secret without losing an event:
+//
+//  1. Rotate, and keep the Secret and the CreatedAt of the twin.
+//  2. Accept both: deploy [NewVerifier] with the new secret, and with the old
+//     one in [Options].PreviousSecrets. Until then the twin's deliveries are
+//     refused, which does no harm: the old endpoint brings the same events.
+//  3. Wait until [Client.Deliveries] of the old endpoint with [StatusPending]
+//     yields none, or on a busy endpoint none that is older than the twin:
+//     [Client.Delete] would drop those. Look twice if there are more than a
+//     hundred, since they may slip from page to page.
+//  4. Delete the old endpoint. From then on, [VerificationFrom] no longer
+//     reports the SecretIndex of its secret.
+//  5. Deploy without the old secret.
+//
+// If there is no endpoint with this ID, the error is an [*APIError] with
+// StatusCode 404, as if the API had said so; it has no call to get just one.
+// At the limit of the plan it is one with 402; then, as with every error but
+// [ErrMaybeCreated] (see [Client.Create]), nothing was changed.
+func (c *Client) Rotate(ctx context.Context, endpointID string) (*Endpoint, error) {
+	old, err := c.find(ctx, endpointID)
+	if err != nil {
+		return nil, err
+	}
+	twin, err := c.Create(ctx, old.URL, old.Events...)
+	if err != nil && !errors.Is(err, ErrMaybeCreated) {
+		err = fmt.Errorf("%w; nothing was changed", err)
+	}
+	return twin, err
+}
+
+func (c *Client) find(ctx context.Context, endpointID string) (*Endpoint, error) {
+	if _, err := endpointPath(endpointID); err != nil {
+		return nil, err
+	}
+	all, err := c.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.ID == endpointID })
+	if i < 0 {
+		return nil, &APIError{StatusCode: http.StatusNotFound, Code: "NOT_FOUND", Message: "no endpoint in the list has this ID; nothing was changed"}
+	}
+	return &all[i], nil
+}
+
+// endpointPath escapes an ID, so that it cannot lead to another route.
+func endpointPath(id string) (string, error) {
+	switch id {
+	case "":
+		return "", errors.New("grantexhook: the endpoint ID is empty")
+	case ".", "..": // no escape keeps these from being resolved on the way
+		return "", fmt.Errorf("grantexhook: %q is not an endpoint ID", id)
+	}
+	return "/v1/webhooks/" + url.PathEscape(id), nil
+}
+
+// maybeCreated adds to the error of a call to create an endpoint that it may
+// have been heard.
+func maybeCreated(err error) error {
+	if !maybeHeard(err) {
+		return err
+	}
+	return &callError{
+		text:   err.Error() + "; the endpoint may have been created, with a secret that nobody knows: look for it with List, and Delete it before creating another",
+		causes: []error{err, ErrMaybeCreated},
+	}
+}
+
+// A newEndpoint is the only answer with a secret.
+type newEndpoint struct{ Endpoint }
+
+func (e newEndpoint) complete() bool { return e.ID != "" && e.Secret != "" }
+
+type endpointList struct {
+	Webhooks []Endpoint `json:"webhooks"`
+}
+
+func (l endpointList) complete() bool { return l.Webhooks != nil }
+
+type deliveryPage struct {
+	Deliveries []Delivery `json:"deliveries"`
+	Total      int        `json:"total"`
+}
+
+func (p deliveryPage) complete() bool { return p.Deliveries != nil }
