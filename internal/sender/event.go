@@ -1,0 +1,102 @@
+package sender
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"regexp"
+	"time"
+
+	"grantex.dev/grantexhook"
+)
+
+// MaxBody is the size in bytes of the largest body that Grantex can make, as its
+// API limits what goes into one.
+const MaxBody = 154_241
+
+// NewEvent returns an event as if it happened now.
+func NewEvent(eventType string, data any) grantexhook.Event[any] {
+	now := time.Now()
+	return grantexhook.Event[any]{ID: NewID("evt_", now), Type: eventType, CreatedAt: now, Data: data}
+}
+
+// NewID returns an id such as Grantex gives out: prefix and a ULID.
+func NewID(prefix string, at time.Time) string {
+	const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	var u [16]byte
+	rand.Read(u[:])
+	hi, lo := binary.BigEndian.Uint64(u[:8]), binary.BigEndian.Uint64(u[8:])
+	hi = uint64(at.UnixMilli())<<16 | hi&0xffff
+	var text [26]byte
+	for i := len(text) - 1; i >= 0; i-- {
+		text[i] = crockford[lo&31]
+		hi, lo = hi>>5, lo>>5|hi<<59
+	}
+	return prefix + string(text[:])
+}
+
+// Body returns the body of e as Grantex writes it. Data that is nil becomes an
+// empty object; it is an error if it becomes something else than an object, or
+// if it cannot be encoded.
+func Body(e grantexhook.Event[any]) ([]byte, error) {
+	if e.Data == nil {
+		e.Data = struct{}{}
+	}
+	data, err := encode(e.Data)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(data, []byte("{")) {
+		return nil, errors.New("grantexhook: the data of an event must be a JSON object, so the payload has to be a struct or a map")
+	}
+	e.Data = json.RawMessage(data)
+	return encode(e)
+}
+
+// encode writes v as JSON.stringify would, which Grantex uses. encoding/json
+// differs in what it escapes, in the times, and in the slices that are nil.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	body := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	body = escape.ReplaceAllFunc(body, unescape)
+	body = timeField.ReplaceAllFunc(body, millis)
+	return bytes.ReplaceAll(body, []byte(`"scopes":null`), []byte(`"scopes":[]`)), nil
+}
+
+// escape matches each escape whole, so that the second half of an escaped
+// backslash is not taken for the beginning of another.
+var escape = regexp.MustCompile(`\\(?:u[0-9a-f]{4}|.)`)
+
+// unescape undoes the escapes of characters that JSON.stringify leaves alone.
+func unescape(escape []byte) []byte {
+	switch string(escape) {
+	case `\u2028`:
+		return []byte("\u2028")
+	case `\u2029`:
+		return []byte("\u2029")
+	case `\ufffd`:
+		return []byte("\ufffd")
+	}
+	return escape
+}
+
+// timeField matches no more than a field that is named like the times of
+// Grantex: inside a string the quotes would be escaped.
+var timeField = regexp.MustCompile(`At":"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d)"`)
+
+// millis writes the time in UTC and with three decimals, as JavaScript does.
+func millis(field []byte) []byte {
+	const name = `At":"`
+	at, err := time.Parse(time.RFC3339Nano, string(field[len(name):len(field)-1]))
+	if err != nil {
+		return field
+	}
+	return at.UTC().AppendFormat([]byte(name), `2006-01-02T15:04:05.000Z"`)
+}

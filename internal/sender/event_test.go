@@ -1,0 +1,113 @@
+package sender_test
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/sender"
+)
+
+// TestBodyOfCaptures holds that what was decoded is written again as it was
+// recorded, byte for byte.
+func TestBodyOfCaptures(t *testing.T) {
+	for _, c := range captures(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			body, err := sender.Body(c.event(t))
+			require.NoError(t, err)
+			require.Equal(t, string(c.Body), string(body))
+		})
+	}
+}
+
+func TestBody(t *testing.T) {
+	type object = map[string]any
+	east := time.FixedZone("", 5400)
+	tests := []struct {
+		name string
+		data any
+		want string
+	}{
+		{"nil", nil, `{}`},
+		{"map", object{"a": 1}, `{"a":1}`},
+		{"HTML", object{"a": "<&>"}, `{"a":"<&>"}`},
+		{"line separators", object{"a": "\u2028\u2029"}, "{\"a\":\"\u2028\u2029\"}"},
+		{"escaped backslash before what looks like an escape", object{"a": `\u2028\\u2029`}, `{"a":"\\u2028\\\\u2029"}`},
+		{"no UTF-8", object{"a": "x\xff"}, `{"a":"x` + "\ufffd" + `"}`},
+		{"controls", object{"a": "\x00\b\t\n\f\r\x1f\x7f"}, `{"a":"\u0000\b\t\n\f\r\u001f` + "\x7f" + `"}`},
+		{"whole second", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, `{"endsAt":"2026-01-02T03:04:05.000Z"}`},
+		{"nanoseconds elsewhere", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 6_999_999, east)}, `{"endsAt":"2026-01-02T01:34:05.006Z"}`},
+		{"no time", object{"endsAt": "2026-99-02T03:04:05Z"}, `{"endsAt":"2026-99-02T03:04:05Z"}`},
+		{"time in a text", object{"text": `At":"2026-01-02T03:04:05Z"`}, `{"text":"At\":\"2026-01-02T03:04:05Z\""}`},
+		{"no scopes", grantexhook.TokenIssued{}, `{"tokenId":"","grantId":"","agentId":"","principalId":"","scopes":[],"expiresAt":"0001-01-01T00:00:00.000Z"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			at := time.Date(2026, 11, 23, 12, 1, 56, 0, time.UTC)
+			body, err := sender.Body(grantexhook.Event[any]{ID: "evt_1", Type: "a.b", CreatedAt: at, Data: tt.data})
+			require.NoError(t, err)
+			require.Equal(t, `{"id":"evt_1","type":"a.b","createdAt":"2026-11-23T12:01:56.000Z","data":`+tt.want+`}`, string(body))
+		})
+	}
+}
+
+func TestBodyRefuses(t *testing.T) {
+	tests := []struct {
+		name string
+		data any
+		want string
+	}{
+		{"list", []int{1}, "must be a JSON object"},
+		{"null", map[string]any(nil), "must be a JSON object"},
+		{"no JSON", map[string]any{"a": math.NaN()}, "unsupported value"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := sender.Body(grantexhook.Event[any]{Data: tt.data})
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func FuzzBody(f *testing.F) {
+	for _, s := range []string{"", `\u2028`, `\\u2028`, "\u2028", `"scopes":null`, `At":"2026-01-02T03:04:05Z"`, "\x00\xff<&>"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		body, err := sender.Body(grantexhook.Event[any]{Data: map[string]string{"a": text}})
+		require.NoError(t, err)
+		require.True(t, utf8.Valid(body))
+		var got grantexhook.Event[map[string]string]
+		require.NoError(t, json.Unmarshal(body, &got))
+		require.Equal(t, string([]rune(text)), got.Data["a"], "bytes that are no UTF-8 become U+FFFD")
+	})
+}
+
+func TestNewID(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range captures(t) {
+		e := c.event(t)
+		id := sender.NewID("evt_", e.CreatedAt)
+		require.Regexp(t, `^evt_[0-9A-HJKMNP-TV-Z]{26}$`, id)
+		require.False(t, seen[id])
+		seen[id] = true
+		// Grantex takes the time of the id up to a millisecond earlier.
+		const upToTime = len("evt_") + 10
+		earlier := sender.NewID("evt_", e.CreatedAt.Add(-time.Millisecond))
+		require.Contains(t, []string{id[:upToTime], earlier[:upToTime]}, e.ID[:upToTime])
+	}
+}
+
+func TestNewEvent(t *testing.T) {
+	e := sender.NewEvent("a.b", 1)
+	require.Equal(t, "a.b", e.Type)
+	require.Equal(t, 1, e.Data)
+	require.WithinDuration(t, time.Now(), e.CreatedAt, time.Minute)
+	require.True(t, strings.HasPrefix(e.ID, "evt_"))
+}

@@ -1,0 +1,137 @@
+package sender_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/internal/sender"
+)
+
+// TestWireOfCaptures holds that at the time of each recording the same bytes are
+// sent as then.
+func TestWireOfCaptures(t *testing.T) {
+	for _, c := range captures(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(c.sentAt(t)))
+				var raw string
+				d := newDelivery(t, func(c net.Conn) {
+					raw = readRequest(c)
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				})
+				d.URL, d.Secret, d.Body = c.url(t), c.Secret, c.Body
+				a := first(t, d)
+				require.NoError(t, a.Err)
+				require.Equal(t, c.wire(), raw)
+			})
+		})
+	}
+}
+
+// TestAnswerBeforeTheBody holds that a refusal is seen that was sent before the
+// body was read.
+func TestAnswerBeforeTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDelivery(t, func(c net.Conn) {
+			io.ReadFull(c, make([]byte, 100))
+			io.WriteString(c, "HTTP/1.1 401 \r\nContent-Length: 0\r\n\r\n")
+		})
+		d.Body = make([]byte, 1<<20)
+		require.Equal(t, http.StatusUnauthorized, first(t, d).Status)
+	})
+}
+
+func TestCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw := make(chan string, sender.MaxAttempts)
+		d := newDelivery(t, func(c net.Conn) {
+			raw <- readRequest(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		})
+		d.Cut = 2
+		all := attempts(t, d)
+		require.Len(t, all, 3)
+		require.ErrorIs(t, all[0].Err, sender.ErrCut)
+		require.ErrorIs(t, all[1].Err, sender.ErrCut)
+		require.Equal(t, http.StatusOK, all[2].Status)
+		for _, end := range []string{`{"id":"`, `{"id":"`, `{"id":"evt_1"}` + "\r\n0\r\n\r\n"} {
+			_, body, _ := strings.Cut(<-raw, "\r\n\r\n")
+			require.Equal(t, "e\r\n"+end, body)
+		}
+	})
+}
+
+// TestCutOfAConnectionThatIsGone holds that ErrCut tells only of what was done.
+func TestCutOfAConnectionThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDelivery(t, func(net.Conn) {})
+		d.Cut = 1
+		a := first(t, d)
+		require.Error(t, a.Err)
+		require.NotErrorIs(t, a.Err, sender.ErrCut)
+	})
+}
+
+func TestConnect(t *testing.T) {
+	tests := []struct{ name, url, addr string }{
+		{"port", "http://example.com:8080/x", "example.com:8080"},
+		{"http", "http://example.com", "example.com:http"},
+		{"https", "https://example.com", "example.com:https"},
+		{"IPv6", "http://[::1]:80/", "[::1]:80"},
+	}
+	errDial := errors.New("no network here")
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			u, err := sender.ParseURL(tt.url)
+			require.NoError(t, err)
+			var addr string
+			d := &sender.Delivery{URL: u, Dial: func(_ context.Context, network, a string) (net.Conn, error) {
+				require.Equal(t, "tcp", network)
+				addr = a
+				return nil, errDial
+			}}
+			require.ErrorIs(t, first(t, d).Err, errDial)
+			require.Equal(t, tt.addr, addr)
+		})
+	}
+}
+
+func TestTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	u, err := sender.ParseURL(s.URL)
+	require.NoError(t, err)
+	err = first(t, &sender.Delivery{URL: u}).Err
+	require.ErrorContains(t, err, "certificate", "that of the test's server is not trusted")
+}
+
+func TestLoopback(t *testing.T) {
+	seen := make(chan *http.Request, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- r
+		io.Copy(w, r.Body)
+	}))
+	defer s.Close()
+	u, err := sender.ParseURL(s.URL + "/hook?x=1")
+	require.NoError(t, err)
+	a := first(t, &sender.Delivery{URL: u, Secret: "secret", Body: make([]byte, sender.MaxBody)})
+	require.NoError(t, a.Err)
+	require.True(t, a.Delivered())
+	got := <-seen
+	require.Equal(t, int64(-1), got.ContentLength)
+	require.Equal(t, []string{"chunked"}, got.TransferEncoding)
+	require.Equal(t, "/hook?x=1", got.RequestURI)
+}
