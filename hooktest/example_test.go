@@ -1,0 +1,153 @@
+package hooktest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/hooktest"
+)
+
+const secret = "4542b7f9be422960094f18d8373130cde8aab2e28346bc29"
+
+// newHandler is the handler to be tested: it hands grant.revoked to endSession.
+func newHandler(endSession func(ctx context.Context, grantID string) error) http.Handler {
+	quiet := slog.New(slog.DiscardHandler)
+	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{Log: quiet})
+	if err != nil {
+		panic(err)
+	}
+	d := &grantexhook.Dispatcher{Log: quiet}
+	grantexhook.On(d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		return endSession(ctx, e.Data.GrantID)
+	})
+	return v.Middleware(d)
+}
+
+func ExampleNewRequest() {
+	runTest("ExampleNewRequest", func(t *testing.T) { // func TestEndSession(t *testing.T)
+		handler := newHandler(func(_ context.Context, grantID string) error {
+			fmt.Println("ending the session of", grantID)
+			return nil
+		})
+
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, hooktest.NewRequest(t, secret, grantexhook.GrantRevoked{GrantID: "grnt_1"}))
+		fmt.Println(w.Code, w.Body)
+	})
+	// Output:
+	// ending the session of grnt_1
+	// 200 handled
+}
+
+func ExampleBody() {
+	runTest("ExampleBody", func(t *testing.T) { // func TestWorker(t *testing.T)
+		var d grantexhook.Dispatcher
+		grantexhook.On(&d, func(_ context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
+			fmt.Println("granted:", e.Data.Scopes)
+			return nil
+		})
+
+		body := hooktest.Body(t, grantexhook.GrantCreated{GrantID: "grnt_1", Scopes: []string{"email:read"}})
+		fmt.Println(d.Dispatch(t.Context(), body))
+	})
+	// Output:
+	// granted: [email:read]
+	// <nil>
+}
+
+// A handler that fails is tried again after a minute. In a bubble of
+// testing/synctest that minute takes no time.
+func ExampleSender_Deliver() {
+	runTest("ExampleSender_Deliver", func(t *testing.T) { // func TestRetry(t *testing.T)
+		synctest.Test(t, func(t *testing.T) {
+			up := false
+			handler := newHandler(func(context.Context, string) error {
+				if up {
+					return nil
+				}
+				up = true
+				return errors.New("the database is down")
+			})
+
+			s := hooktest.Sender{Secret: secret, Handler: handler}
+			report := s.Deliver(t, grantexhook.GrantRevoked{GrantID: "grnt_1"})
+			fmt.Println(report)
+			fmt.Println("delivered:", report.Delivered())
+		})
+	})
+	// Output:
+	// +0s 500 (took 0s)
+	// +1m0s 200 (took 0s)
+	// delivered: true
+}
+
+// The same event comes again later, and twice at once. It is handled once. The
+// copy that finds it being handled is sent away with 409 and comes again.
+func ExampleSender_DeliverAtOnce() {
+	runTest("ExampleSender_DeliverAtOnce", func(t *testing.T) { // func TestDuplicates(t *testing.T)
+		synctest.Test(t, func(t *testing.T) {
+			handler := newHandler(func(_ context.Context, grantID string) error {
+				time.Sleep(time.Second)
+				fmt.Println("ending the session of", grantID)
+				return nil
+			})
+
+			s := hooktest.Sender{Secret: secret, Handler: handler}
+			e := hooktest.NewEvent(grantexhook.GrantRevoked{GrantID: "grnt_1"})
+			attempts := 0
+			for _, report := range s.DeliverAtOnce(t, e, e) {
+				attempts += len(report)
+			}
+			fmt.Println(attempts, "attempts to deliver both")
+			fmt.Println(s.Deliver(t, e))
+		})
+	})
+	// Output:
+	// ending the session of grnt_1
+	// 3 attempts to deliver both
+	// +0s 200 (took 0s)
+}
+
+// A Sender misbehaves as its fields say, and an Event as its own.
+func ExampleSender() {
+	runTest("ExampleSender", func(t *testing.T) { // func TestMisbehaviour(t *testing.T)
+		synctest.Test(t, func(t *testing.T) {
+			handler := newHandler(func(_ context.Context, grantID string) error {
+				fmt.Println("ending the session of", grantID)
+				return nil
+			})
+			s := hooktest.Sender{Secret: secret, Handler: handler, Attempts: 1}
+			e := hooktest.NewEvent(grantexhook.GrantRevoked{GrantID: "grnt_1"})
+
+			stranger := s
+			stranger.Secret = "another"
+			fmt.Println("a stranger: ", stranger.Deliver(t, e))
+
+			replayed := s
+			replayed.Skew = -time.Hour
+			fmt.Println("a replay:   ", replayed.Deliver(t, e))
+
+			fmt.Println("a new type: ", s.Deliver(t, hooktest.Event{Type: "agent.suspended"}))
+
+			cut := s
+			cut.Cut, cut.Attempts = 1, 2
+			e.NewFields = true
+			report := cut.Deliver(t, e)
+			fmt.Println("a cut and new fields:", len(report), report.Delivered())
+		})
+	})
+	// Output:
+	// a stranger:  +0s 401 (took 0s)
+	// a replay:    +0s 401 (took 0s)
+	// a new type:  +0s 200 (took 0s)
+	// ending the session of grnt_1
+	// a cut and new fields: 2 true
+}

@@ -1,0 +1,48 @@
+package hooktest_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A fakeT is a test that fails without failing the one that runs it.
+type fakeT struct {
+	testing.TB
+	errors []string
+	fatal  string
+}
+
+func (*fakeT) Helper() {}
+
+func (t *fakeT) Errorf(format string, args ...any) {
+	t.errors = append(t.errors, fmt.Sprintf(format, args...))
+}
+
+func (t *fakeT) Fatalf(format string, args ...any) {
+	t.fatal = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+// fake runs f as a test of its own.
+func fake(f func(t testing.TB)) *fakeT {
+	t := new(fakeT)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(t)
+	}()
+	<-done
+	return t
+}
+
+func requireFatal(t *testing.T, want string, f func(t testing.TB)) {
+	t.Helper()
+	got := fake(f)
+	require.Empty(t, got.errors)
+	require.True(t, strings.HasPrefix(got.fatal, "hooktest: "), got.fatal)
+	require.Contains(t, got.fatal, want)
+}

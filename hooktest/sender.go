@@ -1,0 +1,141 @@
+package hooktest
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/sender"
+)
+
+// A Sender delivers events to a handler or a URL as Grantex does: as a POST with
+// a chunked body, ten seconds for the whole exchange, and no redirect followed.
+// What is not answered with 2xx is tried again, whatever Retry-After says: five
+// attempts in all, which begin 60, 90, 150 and 270 seconds after one another, all
+// with the same body, each with a timestamp and a V2 signature of its own.
+//
+// It needs a Secret and either a Handler or a URL; the zero value of every other
+// field is what Grantex does. Its methods do not change it and may be called
+// concurrently, each from the goroutine of its test.
+type Sender struct {
+	// Secret signs the deliveries: that of the handler, or another to see them
+	// refused.
+	Secret string
+
+	// Handler is delivered to by a real [http.Server] over connections in
+	// memory, which work inside a [testing/synctest] bubble. What still runs in
+	// it after the last hang-up is waited for: when Deliver returns, nothing of
+	// the delivery is under way any more.
+	Handler http.Handler
+
+	// Path of the request to Handler, with a query if there is one: "/" if
+	// empty. A URL has its own.
+	Path string
+
+	// URL is delivered to over the network, as is the one of an
+	// [net/http/httptest.Server]. Not inside a bubble: its clock stands still
+	// while anything waits for a network.
+	URL string
+
+	// Attempts is how many attempts are made, from 1 to 5: 5 if zero.
+	Attempts int
+
+	// Legacy leaves out the timestamp and the V2 signature, like a Grantex older
+	// than 2026-08-13, or someone who replays a delivery without them.
+	Legacy bool
+
+	// Skew is how far the clock of the Sender is ahead of the test's, behind if
+	// negative.
+	Skew time.Duration
+
+	// Cut is how many of the first attempts lose their connection in the middle
+	// of the body: none if zero. The Err of such an attempt says so.
+	Cut int
+
+	// Timeout is how long an attempt may take before the Sender hangs up: 10
+	// seconds if zero.
+	Timeout time.Duration
+}
+
+// Deliver delivers an event and returns the attempts that were made. It fails
+// the test if the Sender or p cannot be used (see [Body]), and if the answer is
+// 204, 205 or 304: there the real sender crashes, and here the attempts end.
+// Whether the event had to be delivered is for the test to say.
+func (s Sender) Deliver(t testing.TB, p grantexhook.Payload) Report {
+	t.Helper()
+	return s.DeliverAtOnce(t, p)[0]
+}
+
+// DeliverAtOnce is like [Sender.Deliver] for several events, or several copies
+// of one, each in a goroutine of its own. It returns, in the order of the
+// arguments, when the last of them is delivered or given up.
+func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []Report {
+	t.Helper()
+	s.check(t)
+	delivery := sender.Delivery{URL: s.url(t), Secret: s.Secret, Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout}
+	bodies := make([][]byte, len(payloads))
+	for i, p := range payloads {
+		bodies[i] = Body(t, p)
+	}
+	if s.Handler != nil {
+		server := serve(s.Handler)
+		defer server.stop()
+		delivery.Dial = server.dial
+	}
+	reports := make([]Report, len(payloads))
+	var wg sync.WaitGroup
+	for i := range payloads {
+		wg.Go(func() {
+			d := delivery
+			d.Body = bodies[i]
+			reports[i] = s.attempts(&d)
+		})
+	}
+	wg.Wait()
+	for _, r := range reports {
+		r.check(t)
+	}
+	return reports
+}
+
+func (s Sender) attempts(d *sender.Delivery) Report {
+	var r Report
+	for a := range d.Attempts(context.Background()) {
+		r = append(r, Attempt(a))
+		if len(r) == s.Attempts {
+			break
+		}
+	}
+	return r
+}
+
+// check fails the test if the Sender is not one that can deliver.
+func (s Sender) check(t testing.TB) {
+	t.Helper()
+	s.checkSecret(t)
+	switch {
+	case s.Handler == nil && s.URL == "":
+		t.Fatalf("hooktest: the Sender has no target; set Handler or URL")
+	case s.Handler != nil && s.URL != "":
+		t.Fatalf("hooktest: the Sender has two targets; set either Handler or URL")
+	case s.URL != "" && s.Path != "":
+		t.Fatalf("hooktest: Sender.Path is for a Handler; the URL has a path of its own")
+	case s.Attempts < 0 || s.Attempts > sender.MaxAttempts:
+		t.Fatalf("hooktest: Sender.Attempts is %d; Grantex makes 1 to %d, and 0 stands for %[2]d", s.Attempts, sender.MaxAttempts)
+	case s.Cut < 0:
+		t.Fatalf("hooktest: Sender.Cut is %d; it must not be negative", s.Cut)
+	case s.Timeout < 0:
+		t.Fatalf("hooktest: Sender.Timeout is %v; it must be positive, or 0 for %v", s.Timeout, sender.Timeout)
+	}
+}
+
+// The addresses of the connections in memory are such as a server on this
+// machine sees: handlers may want to parse them.
+var (
+	serverAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}
+	clientAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 49152}
+)

@@ -1,0 +1,177 @@
+package hooktest_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/hooktest"
+)
+
+// TestRetries holds that what fails is tried again until it succeeds, and given
+// up after five attempts.
+func TestRetries(t *testing.T) {
+	const fifth = "+0s 500 (took 0s)\n+1m0s 500 (took 0s)\n+2m30s 500 (took 0s)\n+5m0s 500 (took 0s)\n+9m30s "
+	for name, tt := range map[string]struct {
+		failures int
+		want     string
+	}{"the fifth succeeds": {4, fifth + "200 (took 0s)"}, "all fail": {5, fifth + "500 (took 0s)"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				rec := newReceiver(t, func(context.Context) error {
+					if n++; n <= tt.failures {
+						panic(errDown)
+					}
+					return nil
+				})
+				require.Equal(t, tt.want, hooktest.Sender{Secret: secret, Handler: rec}.Deliver(t, revoked).String())
+				require.Len(t, drain(rec.handled), 5)
+			})
+		})
+	}
+}
+
+func TestWithoutTheMiddleware(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &grantexhook.Dispatcher{Log: silent}
+		require.Equal(t, fiveTimes(500), statuses(hooktest.Sender{Secret: secret, Handler: d}.Deliver(t, revoked)))
+	})
+}
+
+// TestAbort holds that a connection which the handler breaks is a failure.
+func TestAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := newReceiver(t, func(context.Context) error { panic(http.ErrAbortHandler) })
+		report := hooktest.Sender{Secret: secret, Handler: rec, Attempts: 1}.Deliver(t, revoked)
+		require.ErrorIs(t, report[0].Err, io.ErrUnexpectedEOF)
+		require.NotErrorIs(t, report[0].Err, context.DeadlineExceeded)
+	})
+}
+
+// TestHandlerSees holds that a handler in memory sees what it sees of the
+// network.
+func TestHandlerSees(t *testing.T) {
+	seen := make(chan *http.Request, 2)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, err := net.SplitHostPort(r.RemoteAddr); err != nil {
+			t.Error(err)
+		}
+		r.RemoteAddr, r.Host = "", ""
+		seen <- r
+		io.Copy(w, r.Body)
+	})
+	server := httptest.NewServer(h)
+	defer server.Close()
+	e := hooktest.NewEvent(revoked)
+	require.True(t, hooktest.Sender{Secret: secret, Handler: h, Path: "/a?b=c"}.Deliver(t, e).Delivered())
+	require.True(t, hooktest.Sender{Secret: secret, URL: server.URL + "/a?b=c"}.Deliver(t, e).Delivered())
+	memory, network := <-seen, <-seen
+	for _, name := range []string{grantexhook.HeaderTimestamp, grantexhook.HeaderSignatureV2} { // a second may have passed
+		memory.Header.Set(name, network.Header.Get(name))
+	}
+	require.Equal(t, network.Header, memory.Header)
+	require.Equal(t, network.RequestURI, memory.RequestURI)
+	require.Equal(t, network.ContentLength, memory.ContentLength)
+	require.Equal(t, network.TransferEncoding, memory.TransferEncoding)
+}
+
+// TestNothingIsUnderWay holds that what still runs after the hang-up is waited
+// for.
+func TestNothingIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := false
+		h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			time.Sleep(time.Hour)
+			ended = true
+		})
+		report := hooktest.Sender{Secret: secret, Handler: h, Attempts: 1}.Deliver(t, revoked)
+		require.Equal(t, 10*time.Second, report[0].Took)
+		require.True(t, ended)
+	})
+}
+
+// TestOutsideABubble holds that a hang-up ends the context of the handler, and
+// that nothing is left of the server.
+func TestOutsideABubble(t *testing.T) {
+	var started, ended bool // not even started on a machine that is slower than the sender
+	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		started = true
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		ended = true
+	})
+	report := hooktest.Sender{Secret: secret, Handler: h, Attempts: 1, Timeout: 20 * time.Millisecond}.Deliver(t, revoked)
+	require.ErrorIs(t, report[0].Err, context.DeadlineExceeded)
+	require.Equal(t, started, ended)
+}
+
+func TestHijack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			conn.Close()
+		})
+		report := hooktest.Sender{Secret: secret, Handler: h, Attempts: 1}.Deliver(t, revoked)
+		require.Error(t, report[0].Err)
+	})
+}
+
+func TestForbiddenStatuses(t *testing.T) {
+	for _, status := range []int{http.StatusNoContent, http.StatusResetContent, http.StatusNotModified} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var report hooktest.Report
+				h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+				got := fake(func(t testing.TB) { report = hooktest.Sender{Secret: secret, Handler: h}.Deliver(t, revoked) })
+				require.Len(t, got.errors, 1)
+				require.Contains(t, got.errors[0], "CRASHES the process of the real sender")
+				require.Contains(t, got.errors[0], http.StatusText(status))
+				require.Equal(t, []int{status}, statuses(report), "a sender that crashed does not go on")
+				require.False(t, report.Delivered())
+			})
+		})
+	}
+}
+
+func TestDeliverRefuses(t *testing.T) {
+	h := http.NotFoundHandler()
+	tests := []struct {
+		name   string
+		sender hooktest.Sender
+		want   string
+	}{
+		{"no secret", hooktest.Sender{Handler: h}, "Sender.Secret: grantexhook: the secret is empty"},
+		{"no target", hooktest.Sender{Secret: secret}, "no target; set Handler or URL"},
+		{"two targets", hooktest.Sender{Secret: secret, Handler: h, URL: "http://example.com"}, "two targets; set either"},
+		{"path of a URL", hooktest.Sender{Secret: secret, URL: "http://example.com", Path: "/x"}, "Path is for a Handler"},
+		{"URL that is none", hooktest.Sender{Secret: secret, URL: "localhost:8080"}, "http://"},
+		{"too many attempts", hooktest.Sender{Secret: secret, Handler: h, Attempts: 6}, "Attempts is 6; Grantex makes 1 to 5, and 0 stands for 5"},
+		{"negative attempts", hooktest.Sender{Secret: secret, Handler: h, Attempts: -1}, "Attempts is -1"},
+		{"negative cut", hooktest.Sender{Secret: secret, Handler: h, Cut: -1}, "Cut is -1"},
+		{"negative timeout", hooktest.Sender{Secret: secret, Handler: h, Timeout: -1}, "Timeout is -1ns; it must be positive, or 0 for 10s"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			requireFatal(t, tt.want, func(t testing.TB) { tt.sender.Deliver(t, revoked) })
+			requireFatal(t, tt.want, func(t testing.TB) { tt.sender.DeliverAtOnce(t) })
+		})
+	}
+}
+
+func TestEmptyReport(t *testing.T) {
+	var r hooktest.Report
+	require.False(t, r.Delivered())
+	require.Empty(t, r.String())
+}
