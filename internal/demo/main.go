@@ -8,10 +8,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/base32"
-	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -26,6 +23,7 @@ import (
 	"time"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/sender"
 )
 
 const (
@@ -216,16 +214,16 @@ func deliveries(secret string, now time.Time) []delivery {
 		scope                       = "calendar:read"
 		principal                   = "user_alice"
 	)
-	grant, agent, expires := newID("grnt_", now), newID("ag_", now), now.Add(24*time.Hour).UTC().Truncate(time.Millisecond)
+	grant, agent, expires := sender.NewID("grnt_", now), sender.NewID("ag_", now), now.Add(24*time.Hour)
 	created := newEvent(now, grantexhook.GrantCreated{
 		GrantID: grant, AgentID: agent, PrincipalID: principal, Scopes: []string{scope}, ExpiresAt: expires,
 	})
 	issued := newEvent(now, grantexhook.TokenIssued{
-		TokenID: newID("tok_", now), GrantID: grant, AgentID: agent, PrincipalID: principal, Scopes: []string{scope}, ExpiresAt: expires,
+		TokenID: sender.NewID("tok_", now), GrantID: grant, AgentID: agent, PrincipalID: principal, Scopes: []string{scope}, ExpiresAt: expires,
 	})
 	revoked := newEvent(now, grantexhook.GrantRevoked{GrantID: grant, Cascade: true})
 	forged := newEvent(now, grantexhook.GrantCreated{
-		GrantID: newID("grnt_", now), AgentID: agent, PrincipalID: principal, Scopes: []string{"admin"}, ExpiresAt: expires,
+		GrantID: sender.NewID("grnt_", now), AgentID: agent, PrincipalID: principal, Scopes: []string{"admin"}, ExpiresAt: expires,
 	})
 	stale := newEvent(now.Add(-time.Hour), grantexhook.GrantRevoked{GrantID: grant})
 	return []delivery{
@@ -238,27 +236,15 @@ func deliveries(secret string, now time.Time) []delivery {
 	}
 }
 
-// newEvent returns the body of an event, with times as Grantex writes them.
-func newEvent[T grantexhook.Payload](at time.Time, data T) []byte {
-	body, err := json.Marshal(grantexhook.Event[T]{
-		ID: newID("evt_", at), Type: data.EventType(), CreatedAt: at.UTC().Truncate(time.Millisecond), Data: data,
-	})
+// newEvent returns the body of an event as Grantex writes it.
+func newEvent(at time.Time, data grantexhook.Payload) []byte {
+	e := sender.NewEvent(data.EventType(), data)
+	e.CreatedAt = at
+	body, err := sender.Body(e)
 	if err != nil {
 		panic(err)
 	}
 	return body
-}
-
-var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
-
-// newID returns an id like those of Grantex, which are ULIDs: ten digits for the
-// milliseconds, of which there are 48 bits, and sixteen for 80 bits of chance.
-func newID(prefix string, at time.Time) string {
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<14)
-	chance := make([]byte, 10)
-	rand.Read(chance)
-	return prefix + crockford.EncodeToString(ms[:])[:10] + crockford.EncodeToString(chance)
 }
 
 // send returns the status and the text of the answer.
@@ -268,9 +254,8 @@ func (d delivery) send(ctx context.Context, url string) (string, error) {
 		return "", err
 	}
 	req.ContentLength = -1 // unknown, so that the body goes out chunked, as Grantex sends it
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "Grantex-Webhooks/0.1")
-	grantexhook.Sign(req.Header, d.secret, d.body, d.sentAt)
+	signed := sender.Delivery{Secret: d.secret, Body: d.body}
+	req.Header = signed.Header(d.sentAt)
 	resp, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect, as Grantex does not
 	if err != nil {
 		return "", err

@@ -117,9 +117,3 @@ func TestDeliveries(t *testing.T) {
 	}
 	require.Len(t, ids, len(all)-1, "each but the retry is an event of its own")
 }
-
-// The time is that of the real evt_01M843VCJBX59VN92Y0MNSTV3N.
-func TestNewID(t *testing.T) {
-	id := newID("evt_", time.Date(2026, 11, 23, 11, 49, 50, 795e6, time.UTC))
-	require.Regexp(t, `^evt_01M843VCJB[0-9A-HJKMNP-TV-Z]{16}$`, id)
-}
