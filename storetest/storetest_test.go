@@ -1,0 +1,411 @@
+package storetest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/storetest"
+)
+
+// This one runs in real time, as the suite of a Store with a database does.
+func TestRunPassesARightStore(t *testing.T) {
+	shared := new(grantexhook.MemoryStore)
+	storetest.Run(t, func(*testing.T) grantexhook.Store { return shared })
+}
+
+func TestCases(t *testing.T) {
+	names := make(map[string]bool)
+	for _, c := range storetest.Cases() {
+		require.NotContains(t, names, c.Name)
+		names[c.Name] = true
+		require.NotContains(t, c.Name, " ")
+		require.True(t, strings.HasSuffix(c.Rule, "."), c.Rule)
+	}
+	storetest.Cases()[0].Name = "changed"
+	require.NotEqual(t, "changed", storetest.Cases()[0].Name)
+}
+
+// A fakeT is told of failures and does not fail.
+type fakeT struct {
+	testing.TB
+	mu       sync.Mutex
+	failures []string
+}
+
+func (f *fakeT) Helper()  {}
+func (f *fakeT) FailNow() { runtime.Goexit() }
+func (f *fakeT) Errorf(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failures = append(f.failures, fmt.Sprintf(format, args...))
+}
+
+// failures runs a case and returns what it reports.
+func failures(t *testing.T, c storetest.Case, newStore func() grantexhook.Store) (reported []string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeT{TB: t}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			c.Run(f, newStore())
+		}()
+		<-ended
+		reported = f.failures
+	})
+	return reported
+}
+
+// A brokenStore is a right one of which some method has been replaced.
+type brokenStore struct {
+	right   grantexhook.MemoryStore
+	claim   func(ctx context.Context, id string, lease time.Duration) (int64, bool, error)
+	done    func(ctx context.Context, id string, keep time.Duration) error
+	release func(ctx context.Context, id string, token int64) error
+
+	mu      sync.Mutex
+	asked   map[string]int       // how often an id was claimed
+	tokens  map[string]int64     // of the last claim that succeeded
+	expires map[string]time.Time // when the last claim does; zero if it is done
+}
+
+func newBrokenStore(breakIt func(*brokenStore)) *brokenStore {
+	s := &brokenStore{asked: map[string]int{}, tokens: map[string]int64{}, expires: map[string]time.Time{}}
+	s.claim, s.done, s.release = s.right.Claim, s.right.Done, s.right.Release
+	breakIt(s)
+	return s
+}
+
+func (s *brokenStore) Claim(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+	token, done, err := s.claim(ctx, id, lease)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[id]++
+	if token != 0 {
+		s.tokens[id], s.expires[id] = token, time.Now().Add(lease)
+	}
+	return token, done, err
+}
+
+func (s *brokenStore) Done(ctx context.Context, id string, keep time.Duration) error {
+	err := s.done(ctx, id, keep)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expires[id] = time.Time{}
+	return err
+}
+
+func (s *brokenStore) Release(ctx context.Context, id string, token int64) error {
+	return s.release(ctx, id, token)
+}
+
+// last returns what is known of the last claim of id that succeeded, and how
+// often id was asked for.
+func (s *brokenStore) last(id string) (token int64, expires time.Time, asked int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tokens[id], s.expires[id], s.asked[id]
+}
+
+// steal claims id whoever has it.
+func (s *brokenStore) steal(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+	s.right.Done(ctx, id, 0)
+	return s.right.Claim(ctx, id, lease)
+}
+
+// renameIDs breaks a Store that does not tell ids apart.
+func renameIDs(rename func(string) string) func(*brokenStore) {
+	return func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			return s.right.Claim(ctx, rename(id), lease)
+		}
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			return s.right.Done(ctx, rename(id), keep)
+		}
+		s.release = func(ctx context.Context, id string, token int64) error {
+			return s.right.Release(ctx, rename(id), token)
+		}
+	}
+}
+
+var brokenStores = []struct {
+	name    string
+	fails   string // the cases that have to notice
+	breakIt func(*brokenStore)
+}{
+	{"knows one id", "ids-are-independent ids-are-told-apart", renameIDs(func(string) string { return "" })},
+	{"folds case", "ids-are-told-apart", renameIDs(strings.ToUpper)},
+	{"ignores trailing spaces", "ids-are-told-apart", renameIDs(func(id string) string { return strings.TrimRight(id, " ") })},
+	{"ignores leading spaces", "ids-are-told-apart", renameIDs(func(id string) string { return strings.TrimLeft(id, " ") })},
+	{"ignores leading zeros", "ids-are-told-apart", renameIDs(func(id string) string { return strings.TrimLeft(id, "0") })},
+	{"cuts long ids", "ids-are-told-apart", renameIDs(func(id string) string { return id[:min(len(id), 200)] })},
+	{"unescapes ids", "ids-are-told-apart", renameIDs(func(id string) string { return strings.ReplaceAll(id, "''", "'") })},
+	{"keeps ASCII alone", "ids-are-told-apart", renameIDs(func(id string) string {
+		return strings.Map(func(r rune) rune { return min(r, 0x80) }, id)
+	})},
+	{"takes ids for patterns", "ids-are-told-apart", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			for other := range s.asked {
+				if prefix, ok := strings.CutSuffix(id, "%"); ok && strings.HasPrefix(other, prefix) {
+					s.right.Done(ctx, other, keep)
+				}
+			}
+			return s.right.Done(ctx, id, keep)
+		}
+	}},
+
+	{"gives no tokens", "claim-of-free", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			_, done, err := s.right.Claim(ctx, id, lease)
+			return 0, done, err
+		}
+	}},
+	{"says done with a token", "claim-of-free", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, done, err := s.right.Claim(ctx, id, lease)
+			return token, done || token != 0, err
+		}
+	}},
+	{"says done of what is held", "claim-of-held one-winner", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, _, err := s.right.Claim(ctx, id, lease)
+			return token, token == 0, err
+		}
+	}},
+	{"says held of what is done", "done done-without-claim", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, _, err := s.right.Claim(ctx, id, lease)
+			return token, false, err
+		}
+	}},
+	{"fails when held", "claim-of-held one-winner one-heir concurrency random-walk", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, done, err := s.right.Claim(ctx, id, lease)
+			if token == 0 && !done {
+				err = errors.New("duplicate key")
+			}
+			return token, done, err
+		}
+	}},
+	{"gives everybody the same token", "tokens-differ release-too-late release-with-another-token", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, done, err := s.right.Claim(ctx, id, lease)
+			return min(token, 1), done, err
+		}
+		s.release = func(ctx context.Context, id string, token int64) error {
+			for t := range int64(100) {
+				s.right.Release(ctx, id, t*token)
+			}
+			return nil
+		}
+	}},
+	{"takes milliseconds for microseconds", "claim-lasts", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			return s.right.Claim(ctx, id, lease/1000)
+		}
+	}},
+	{"never lets a lease expire", "lease-expires one-heir done-while-another-holds release-too-late", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, _ time.Duration) (int64, bool, error) {
+			return s.right.Claim(ctx, id, math.MaxInt64)
+		}
+	}},
+	{"looks at the context too late", "cancelled-context", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, done, _ := s.right.Claim(context.WithoutCancel(ctx), id, lease)
+			return token, done, ctx.Err()
+		}
+	}},
+	{"answers held once the context has ended", "cancelled-context", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			if ctx.Err() != nil {
+				return 0, false, nil
+			}
+			return s.right.Claim(ctx, id, lease)
+		}
+	}},
+
+	{"forgets Done", "done", func(s *brokenStore) {
+		s.done = func(context.Context, string, time.Duration) error { return nil }
+	}},
+	{"fails at Done", "done", func(s *brokenStore) {
+		s.done = func(context.Context, string, time.Duration) error { return errors.New("failed") }
+	}},
+	{"marks only what was claimed", "done-without-claim", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			if token, _, _ := s.last(id); token == 0 {
+				return errors.New("no claim")
+			}
+			return s.right.Done(ctx, id, keep)
+		}
+	}},
+	{"marks only for the first holder", "done-while-another-holds", func(s *brokenStore) {
+		first := make(map[string]int64)
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, done, err := s.right.Claim(ctx, id, lease)
+			if first[id] == 0 {
+				first[id] = token
+			}
+			return token, done, err
+		}
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			if token, _, _ := s.last(id); token != first[id] {
+				return nil
+			}
+			return s.right.Done(ctx, id, keep)
+		}
+	}},
+	{"marks only before the lease expires", "done-after-expiry", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			if _, expires, _ := s.last(id); time.Now().After(expires) {
+				return nil
+			}
+			return s.right.Done(ctx, id, keep)
+		}
+	}},
+	{"fails at a second Done", "done-twice", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			if _, done, _ := s.right.Claim(ctx, id, time.Nanosecond); done {
+				return errors.New("done already")
+			}
+			return s.right.Done(ctx, id, keep)
+		}
+	}},
+	{"keeps the first Done", "done-twice", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			if _, done, _ := s.right.Claim(ctx, id, time.Nanosecond); done {
+				return nil
+			}
+			return s.right.Done(ctx, id, keep)
+		}
+	}},
+	{"keeps what is done too shortly", "done-lasts", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			return s.right.Done(ctx, id, keep/1000)
+		}
+	}},
+	{"lets the lease end what is done", "done-lasts", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			_, expires, _ := s.last(id)
+			return s.right.Done(ctx, id, min(keep, max(0, time.Until(expires))))
+		}
+	}},
+	{"keeps what is done for as long as the lease", "keep-expires", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			_, expires, _ := s.last(id)
+			return s.right.Done(ctx, id, max(keep, time.Until(expires)))
+		}
+	}},
+
+	{"does not release", "release concurrency random-walk", func(s *brokenStore) {
+		s.release = func(context.Context, string, int64) error { return nil }
+	}},
+	{"releases without looking at the token", "release-with-another-token release-with-token-0 release-too-late random-walk", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, _ int64) error {
+			token, _, _ := s.last(id)
+			return s.right.Release(ctx, id, token)
+		}
+	}},
+	{"takes token 0 for every token", "release-with-token-0 random-walk", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			if token == 0 {
+				token, _, _ = s.last(id)
+			}
+			return s.right.Release(ctx, id, token)
+		}
+	}},
+	{"takes token 0 for what is done", "release-with-token-0 random-walk", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			if _, expires, asked := s.last(id); token == 0 && asked > 0 && expires.IsZero() {
+				return s.right.Done(ctx, id, 0)
+			}
+			return s.right.Release(ctx, id, token)
+		}
+	}},
+	{"forgets what is done at a Release", "release-of-done random-walk", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			if last, _, _ := s.last(id); token == last {
+				return s.right.Done(ctx, id, 0)
+			}
+			return s.right.Release(ctx, id, token)
+		}
+	}},
+	{"fails to release what it does not know", "release-of-unknown", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			if last, _, _ := s.last(id); last == 0 {
+				return errors.New("no such id")
+			}
+			return s.right.Release(ctx, id, token)
+		}
+	}},
+
+	{"looks, and then claims", "one-winner", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			_, _, asked := s.last(id)
+			if time.Sleep(time.Microsecond); asked == 0 {
+				return s.steal(ctx, id, lease)
+			}
+			return s.right.Claim(ctx, id, lease)
+		}
+	}},
+	{"looks for an expired lease, and then claims", "one-heir", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			_, expires, _ := s.last(id)
+			expired := !expires.IsZero() && time.Now().After(expires)
+			if time.Sleep(time.Microsecond); expired {
+				return s.steal(ctx, id, lease)
+			}
+			return s.right.Claim(ctx, id, lease)
+		}
+	}},
+	{"gives in when asked again and again", "concurrency", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			if _, _, asked := s.last(id); asked%7 == 6 {
+				return s.steal(ctx, id, lease)
+			}
+			return s.right.Claim(ctx, id, lease)
+		}
+	}},
+}
+
+func TestBrokenStoresFail(t *testing.T) {
+	cases := make(map[string]storetest.Case)
+	unbroken := make(map[string]bool) // by any of the broken stores
+	for _, c := range storetest.Cases() {
+		cases[c.Name], unbroken[c.Name] = c, true
+	}
+	for _, b := range brokenStores {
+		t.Run(b.name, func(t *testing.T) {
+			newStore := func() grantexhook.Store { return newBrokenStore(b.breakIt) }
+			for name := range strings.FieldsSeq(b.fails) {
+				c := cases[name]
+				reported := failures(t, c, newStore)
+				require.NotEmpty(t, reported, name)
+				for _, text := range reported {
+					require.True(t, strings.HasPrefix(text, c.Rule+"\n\t"), text)
+				}
+				delete(unbroken, name)
+			}
+		})
+	}
+	require.Empty(t, unbroken, "cases that no broken store fails")
+}
+
+// What breaks the others is not that they are wrapped.
+func TestUnbrokenStorePasses(t *testing.T) {
+	for _, c := range storetest.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			require.Empty(t, failures(t, c, func() grantexhook.Store { return newBrokenStore(func(*brokenStore) {}) }))
+		})
+	}
+}
