@@ -1,0 +1,468 @@
+package grantexhook_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+// A traced is what Trace was told of one event.
+type traced struct {
+	id, eventType string
+	createdAt     time.Time
+	outcome       string
+	err           error
+	ends          int
+}
+
+// traces collects what Dispatcher.Trace is told.
+type traces struct {
+	mu  sync.Mutex
+	all []*traced
+}
+
+func (s *traces) trace(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(string, error)) {
+	e := &traced{id: id, eventType: eventType, createdAt: createdAt}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, e)
+	return ctx, func(outcome string, err error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		e.outcome, e.err = outcome, err
+		e.ends++
+	}
+}
+
+// only returns the one event that there was, which has ended once.
+func (s *traces) only(t testing.TB) traced {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Len(t, s.all, 1)
+	require.Equal(t, 1, s.all[0].ends)
+	return *s.all[0]
+}
+
+// A logBook is a log at level Debug that can be read back.
+type logBook struct{ bytes.Buffer }
+
+func (b *logBook) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// lines returns the level and the message of each record.
+func (b *logBook) lines(t testing.TB) (lines []string) {
+	t.Helper()
+	for dec := json.NewDecoder(bytes.NewReader(b.Bytes())); dec.More(); {
+		var r struct{ Level, Msg string }
+		require.NoError(t, dec.Decode(&r))
+		lines = append(lines, r.Level+" "+r.Msg)
+	}
+	return lines
+}
+
+// post delivers body to h over a real connection, as Grantex does, and returns
+// the status and the text of the answer, or 0 if there is none.
+func post(t testing.TB, h http.Handler, body []byte) (status int, text string) {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	header := http.Header{}
+	grantexhook.Sign(header, secret, body, time.Now())
+	resp, err := srv.Client().Do(newPost(t, srv.URL, header, chunked(body)))
+	if err != nil {
+		require.ErrorIs(t, err, io.EOF)
+		return 0, ""
+	}
+	return resp.StatusCode, bodyOf(t, resp)
+}
+
+const unsettled = "ERROR grantexhook: the store did not take the outcome; the event may be handled again, or late"
+
+// TestOutcomes is the table of answers, with what the operator is told of each.
+func TestOutcomes(t *testing.T) {
+	own, away := errors.New("own"), errors.New("away")
+	returns := func(err error) func(context.Context) error {
+		return func(context.Context) error { return err }
+	}
+	late := func(err error) func(context.Context) error {
+		return func(ctx context.Context) error { <-ctx.Done(); return err }
+	}
+	panics := func(v any) func(context.Context) error {
+		return func(context.Context) error { panic(v) }
+	}
+	none := func(context.Context) error { panic("the handler was called") }
+	unknown := newEvent("budget.exceeded", `{"limit":"`+marker+`"}`)
+	malformed := newEvent("grant.created", `["`+marker+`"]`)
+	quick := func(d *grantexhook.Dispatcher, _ *spyStore) { d.Timeout = time.Millisecond }
+	other := func(err error) func(*grantexhook.Dispatcher, *spyStore) {
+		return func(d *grantexhook.Dispatcher, _ *spyStore) {
+			d.Other = func(context.Context, grantexhook.RawEvent) error { return err }
+		}
+	}
+	fails := func(claim, done, release error) func(*grantexhook.Dispatcher, *spyStore) {
+		return func(_ *grantexhook.Dispatcher, s *spyStore) {
+			s.claimErr, s.doneErr, s.releaseErr = claim, done, release
+		}
+	}
+	isDone := func(_ *grantexhook.Dispatcher, s *spyStore) { s.MemoryStore.Done(t.Context(), "evt_1", time.Hour) }
+	isHeld := func(_ *grantexhook.Dispatcher, s *spyStore) { s.MemoryStore.Claim(t.Context(), "evt_1", time.Hour) }
+
+	tests := []struct {
+		name    string
+		body    []byte
+		handle  func(context.Context) error
+		prepare func(*grantexhook.Dispatcher, *spyStore)
+		status  int // 0: no answer
+		outcome string
+		err     string // part of what Trace is told; empty if it is nil
+		after   string // state of the event
+		log     []string
+	}{
+		{"handled", createdEvent, returns(nil), nil, 200, "handled", "", "done", []string{"DEBUG grantexhook: event handled"}},
+		{"handled late", createdEvent, late(nil), quick, 200, "handled", "", "done", []string{"DEBUG grantexhook: event handled"}},
+		{"handled, but Done fails", createdEvent, returns(nil), fails(nil, away, nil), 200, "handled", "", "held", []string{unsettled, "DEBUG grantexhook: event handled"}},
+		{"handled by Other", unknown, none, other(nil), 200, "handled", "", "done", []string{"DEBUG grantexhook: event handled"}},
+		{"duplicate", createdEvent, none, isDone, 200, "duplicate", "", "done", []string{"DEBUG grantexhook: event duplicate"}},
+		{"ignored", unknown, none, nil, 200, "ignored", "", "free", []string{"DEBUG grantexhook: event ignored"}},
+		{"in flight", createdEvent, none, isHeld, 409, "in_flight", "is being handled", "held", []string{"INFO grantexhook: event in_flight"}},
+		{"malformed", malformed, none, nil, 422, "malformed", "malformed", "free", []string{"ERROR grantexhook: event malformed"}},
+		{"no JSON", []byte(marker), none, nil, 422, "malformed", "malformed", "free", []string{"ERROR grantexhook: event malformed"}},
+		{"failed", createdEvent, returns(own), nil, 500, "failed", "own", "free", []string{"ERROR grantexhook: event failed"}},
+		{"failed, and Release too", createdEvent, returns(own), fails(nil, nil, away), 500, "failed", "own", "held", []string{unsettled, "ERROR grantexhook: event failed"}},
+		{"failed in Other", unknown, none, other(own), 500, "failed", "own", "free", []string{"ERROR grantexhook: event failed"}},
+		{"failed with ErrInFlight", createdEvent, returns(grantexhook.ErrInFlight), nil, 500, "failed", "is being handled", "free", []string{"ERROR grantexhook: event failed"}},
+		{"failed with ErrMalformed", createdEvent, returns(grantexhook.ErrMalformed), nil, 500, "failed", "malformed", "free", []string{"ERROR grantexhook: event failed"}},
+		{"failed with ErrStore", createdEvent, returns(grantexhook.ErrStore), nil, 500, "failed", "store failed", "free", []string{"ERROR grantexhook: event failed"}},
+		{"failed with another's deadline", createdEvent, returns(context.DeadlineExceeded), nil, 500, "failed", "deadline", "free", []string{"ERROR grantexhook: event failed"}},
+		{"panicked", createdEvent, panics(own), nil, 500, "panicked", "panicked: own", "free", []string{"ERROR grantexhook: event panicked"}},
+		{"panicked late", createdEvent, func(ctx context.Context) error { <-ctx.Done(); panic(own) }, quick, 500, "panicked", "panicked: own", "free", []string{"ERROR grantexhook: event panicked"}},
+		{"aborted", createdEvent, panics(http.ErrAbortHandler), nil, 0, "panicked", "did not return", "free", nil},
+		{"gone", createdEvent, func(context.Context) error { runtime.Goexit(); return nil }, nil, 0, "panicked", "did not return", "free", nil},
+		{"timed out", createdEvent, late(own), quick, 503, "timed_out", "own", "free", []string{"ERROR grantexhook: event timed_out"}},
+		{"store failed", createdEvent, none, fails(away, nil, nil), 503, "store_failed", "store failed to claim the event: away", "free", []string{"ERROR grantexhook: event store_failed"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var store spyStore
+			var told traces
+			var book logBook
+			d := grantexhook.Dispatcher{Store: &store, Trace: told.trace, Log: book.logger()}
+			onAll(&d, func(ctx context.Context, _ any) error { return test.handle(ctx) })
+			if test.prepare != nil {
+				test.prepare(&d, &store)
+			}
+			status, text := post(t, newVerifier(t, secret, nil).Middleware(&d), test.body)
+			require.Equal(t, test.status, status)
+			require.Equal(t, test.outcome, told.only(t).outcome)
+			if test.err == "" {
+				require.NoError(t, told.only(t).err)
+			} else {
+				require.ErrorContains(t, told.only(t).err, test.err)
+			}
+			require.Equal(t, test.after, store.state(t))
+			require.Equal(t, test.log, book.lines(t))
+			require.NotContains(t, book.String()+text, marker)
+			require.NotContains(t, book.String()+text, markedNumber)
+			require.Less(t, len(text), 100)
+		})
+	}
+}
+
+func TestLogTellsTheEventAndTheCause(t *testing.T) {
+	var book logBook
+	d := grantexhook.Dispatcher{Log: book.logger()}
+	onAll(&d, explodes)
+	post(t, newVerifier(t, secret, nil).Middleware(&d), createdEvent)
+	var r struct{ Event, Type, Error, Stack string }
+	require.NoError(t, json.Unmarshal(book.Bytes(), &r))
+	require.Equal(t, "evt_1", r.Event)
+	require.Equal(t, "grant.created", r.Type)
+	require.Equal(t, "grantexhook: handler panicked: boom", r.Error)
+	require.Contains(t, r.Stack, "grantexhook_test.explodes(")
+}
+
+func explodes(context.Context, any) error { panic("boom") }
+
+func TestLogTellsWhyTheStoreFailed(t *testing.T) {
+	var book logBook
+	d := grantexhook.Dispatcher{Store: &spyStore{releaseErr: errors.New("away")}, Log: book.logger()}
+	onAll(&d, func(context.Context, any) error { return errors.New("own") })
+	d.Dispatch(t.Context(), createdEvent)
+	var r struct{ Event, Type, Outcome, Error string }
+	require.NoError(t, json.Unmarshal(book.Bytes(), &r))
+	require.Equal(t, struct{ Event, Type, Outcome, Error string }{"evt_1", "grant.created", "failed", "away"}, r)
+}
+
+func TestTraceIsToldTheEvent(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 1, 56, 867e6, time.UTC)
+	tests := []struct {
+		name string
+		body string
+		want traced
+	}{
+		{"handled", string(createdEvent), traced{"evt_1", "grant.created", at, "handled", nil, 1}},
+		{"unknown", `{"id":"evt_1","type":"x"}`, traced{"evt_1", "x", time.Time{}, "ignored", nil, 1}},
+		{"guessed wrong", `{"data":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created"}`, traced{"evt_1", "grant.created", time.Time{}, "handled", nil, 1}},
+		{"malformed data", string(newEvent("grant.created", `[]`)), traced{"evt_1", "grant.created", at, "malformed", nil, 1}},
+		{"malformed id", `{"type":"grant.created","createdAt":"2026-11-23T12:01:56.867Z"}`, traced{"", "grant.created", at, "malformed", nil, 1}},
+		{"malformed type", `{"id":"evt_1","createdAt":"2026-11-23T12:01:56.867Z"}`, traced{"evt_1", "", at, "malformed", nil, 1}},
+		{"malformed time", `{"id":"evt_1","type":"grant.created","createdAt":"x"}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
+		{"no JSON", `x`, traced{"", "", time.Time{}, "malformed", nil, 1}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var told traces
+			d := grantexhook.Dispatcher{Trace: told.trace}
+			onAll(&d, func(context.Context, any) error { return nil })
+			err := d.Dispatch(t.Context(), []byte(test.body))
+			got := told.only(t)
+			require.True(t, got.err == err)
+			got.err = nil
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+// What Trace puts into the context reaches the handler and the Store.
+func TestTraceGivesTheContext(t *testing.T) {
+	var store spyStore
+	d := grantexhook.Dispatcher{Store: &store}
+	d.Trace = func(ctx context.Context, _, _ string, _ time.Time) (context.Context, func(string, error)) {
+		return context.WithValue(ctx, ctxKey{}, "span"), func(string, error) {}
+	}
+	onAll(&d, func(ctx context.Context, _ any) error {
+		require.Equal(t, "span", ctx.Value(ctxKey{}))
+		return nil
+	})
+	require.Equal(t, http.StatusOK, record(t.Context(), t, &d, createdEvent).Code)
+	require.Equal(t, "Claim Done", store.methods())
+	for _, call := range store.calls {
+		require.Equal(t, "span", call.value)
+	}
+}
+
+func TestDispatcherWithoutMiddleware(t *testing.T) {
+	var book logBook
+	var told traces
+	d := grantexhook.Dispatcher{Log: book.logger(), Trace: told.trace}
+	onAll(&d, func(context.Context, any) error { t.Error("the handler was called"); return nil })
+	status, _ := post(t, &d, createdEvent)
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Empty(t, told.all)
+	require.Equal(t, []string{"ERROR grantexhook: the Dispatcher stands without a Verifier's Middleware before it; nothing is handled"}, book.lines(t))
+}
+
+func TestDispatcherLogsToTheDefault(t *testing.T) {
+	var book bytes.Buffer
+	defer log.SetOutput(log.Writer())
+	log.SetOutput(&book)
+	post(t, new(grantexhook.Dispatcher), createdEvent)
+	require.Contains(t, book.String(), "ERROR grantexhook: the Dispatcher stands without")
+}
+
+// What stands between the middleware and the Dispatcher may read the body, and
+// even replace it: the event is the one that was signed.
+func TestDispatcherHandlesWhatWasVerified(t *testing.T) {
+	var got any
+	var d grantexhook.Dispatcher
+	on[grantexhook.GrantRevoked](&d, &got)
+	between := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		r.Body = io.NopCloser(strings.NewReader(`{"id":"evt_9","type":"grant.revoked","data":{"grantId":"forged"}}`))
+		d.ServeHTTP(w, r)
+	})
+	status, _ := post(t, newVerifier(t, secret, nil).Middleware(between), newEvent("grant.revoked", `{"grantId":"signed"}`))
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "signed", got.(grantexhook.Event[grantexhook.GrantRevoked]).Data.GrantID)
+}
+
+// An attempt that arrives while another is handled is told to come again, since
+// the other may fail yet.
+func TestAttemptsMeet(t *testing.T) {
+	tests := []struct {
+		name   string
+		end    func() error // of the first attempt
+		status int
+		calls  int // after a third attempt
+	}{
+		{"handled", func() error { return nil }, 200, 1},
+		{"failed", func() error { return errors.New("own") }, 500, 2},
+		{"panicked", func() error { panic("own") }, 500, 2},
+		{"aborted", func() error { panic(http.ErrAbortHandler) }, 0, 2},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			begun, end := make(chan bool), make(chan bool)
+			calls := 0
+			d := grantexhook.Dispatcher{Log: slog.New(slog.DiscardHandler)}
+			onAll(&d, func(context.Context, any) error {
+				if calls++; calls > 1 {
+					return nil
+				}
+				begun <- true
+				<-end
+				return test.end()
+			})
+			h := newVerifier(t, secret, nil).Middleware(&d)
+			answered := make(chan int)
+			go func() {
+				status, _ := post(t, h, createdEvent)
+				answered <- status
+			}()
+			<-begun
+			status, _ := post(t, h, createdEvent)
+			require.Equal(t, http.StatusConflict, status)
+			end <- true
+			require.Equal(t, test.status, <-answered)
+
+			status, _ = post(t, h, createdEvent)
+			require.Equal(t, http.StatusOK, status)
+			require.Equal(t, test.calls, calls)
+		})
+	}
+}
+
+// A sender that hangs up leaves the handler its context and its time, and the
+// result counts.
+func TestSenderHangsUp(t *testing.T) {
+	var d grantexhook.Dispatcher
+	begun, ended := make(chan bool), make(chan error, 1)
+	var request context.Context
+	calls := 0
+	onAll(&d, func(ctx context.Context, _ any) error {
+		if calls++; calls > 1 {
+			return errors.New("handled again")
+		}
+		begun <- true
+		<-request.Done()
+		ended <- ctx.Err()
+		return nil
+	})
+	handled := make(chan bool, 2)
+	h := newVerifier(t, secret, nil).Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request = r.Context()
+		d.ServeHTTP(w, r)
+		handled <- true
+	}))
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	ctx, hangUp := context.WithCancel(t.Context())
+	header := http.Header{}
+	grantexhook.Sign(header, secret, createdEvent, time.Now())
+	sent := make(chan error)
+	go func() {
+		_, err := srv.Client().Do(newPost(t, srv.URL, header, chunked(createdEvent)).WithContext(ctx))
+		sent <- err
+	}()
+	<-begun
+	hangUp()
+	require.ErrorIs(t, <-sent, context.Canceled)
+	require.NoError(t, <-ended)
+	<-handled
+	status, text := post(t, h, createdEvent)
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, grantexhook.OutcomeDuplicate)
+}
+
+// The recordings hold retries of the same event, and several secrets.
+func TestCapturesAreHandledOnce(t *testing.T) {
+	opts := grantexhook.Options{RequireTimestamp: true, Tolerance: anyAge}
+	want := make(map[string]int)
+	for _, c := range captures(t) {
+		opts.PreviousSecrets = append(opts.PreviousSecrets, c.Secret)
+		want[c.EventType+" "+c.EventID] = 1
+	}
+	got := make(map[string]int)
+	d := grantexhook.Dispatcher{Trace: func(ctx context.Context, id, eventType string, _ time.Time) (context.Context, func(string, error)) {
+		return ctx, func(outcome string, err error) {
+			if outcome == grantexhook.OutcomeHandled {
+				got[eventType+" "+id]++
+			}
+		}
+	}}
+	onAll(&d, func(context.Context, any) error { return nil })
+	srv := httptest.NewServer(newVerifier(t, secret, &opts).Middleware(&d))
+	defer srv.Close()
+	for _, c := range captures(t) {
+		require.Equal(t, http.StatusOK, send(t, srv.Listener.Addr().String(), c.wire()), c.Name)
+	}
+	require.Equal(t, want, got)
+	require.Less(t, len(want), len(captures(t)))
+}
+
+// Each of many events is handled once, however many attempts at them overlap.
+func TestManyEventsAtOnce(t *testing.T) {
+	const events, attempts = 20, 4
+	var mu sync.Mutex
+	handled := make(map[string]int)
+	d := grantexhook.Dispatcher{Log: slog.New(slog.DiscardHandler)}
+	grantexhook.On(&d, func(_ context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		handled[e.ID+" "+e.Data.GrantID]++
+		return nil
+	})
+	h := newVerifier(t, secret, nil).Middleware(&d)
+	var wg sync.WaitGroup
+	want := make(map[string]int)
+	for i := range events * attempts {
+		id, grant := fmt.Sprint("evt_", i%events), fmt.Sprint("grnt_", i%events)
+		want[id+" "+grant] = 1
+		body := fmt.Appendf(nil, `{"id":%q,"type":"grant.revoked","data":{"grantId":%q}}`, id, grant)
+		wg.Go(func() {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", chunked(body))
+			grantexhook.Sign(r.Header, secret, body, time.Now())
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusOK && w.Code != http.StatusConflict {
+				t.Errorf("status %d", w.Code)
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, want, handled)
+}
+
+func TestPanicError(t *testing.T) {
+	cause := errors.New("cause")
+	tests := []struct {
+		name  string
+		value any
+		text  string
+		cause error
+	}{
+		{"text", "text", "grantexhook: handler panicked: text", nil},
+		{"error", cause, "grantexhook: handler panicked: cause", cause},
+		{"wrapped", fmt.Errorf("because: %w", cause), "grantexhook: handler panicked: because: cause", cause},
+		{"nil", nil, "grantexhook: handler panicked: <nil>", nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := &grantexhook.PanicError{Value: test.value, Stack: []byte(marker)}
+			require.Equal(t, test.text, err.Error())
+			if test.cause == nil {
+				require.Nil(t, err.Unwrap())
+				return
+			}
+			require.ErrorIs(t, err, test.cause)
+		})
+	}
+}
