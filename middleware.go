@@ -102,7 +102,7 @@ var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // receive reads and verifies a delivery.
 func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, error) {
 	now := time.Now()
-	sig, err := v.parse(r.Header, now)
+	sig, err := v.parse(r.Header, now.Unix())
 	if err != nil {
 		return nil, err
 	}

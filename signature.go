@@ -28,8 +28,8 @@ func (s *signature) sentAt() time.Time {
 }
 
 // parse is the part of Verify that needs no body: what fails here cannot be
-// right, whatever the body is.
-func (v *Verifier) parse(h http.Header, now time.Time) (signature, error) {
+// right, whatever the body is. The time now is in Unix seconds.
+func (v *Verifier) parse(h http.Header, now int64) (signature, error) {
 	legacy, v2, timestamp := h[HeaderSignature], h[HeaderSignatureV2], h[HeaderTimestamp]
 	switch {
 	case len(v.keys) == 0:
@@ -50,7 +50,7 @@ func (v *Verifier) parse(h http.Header, now time.Time) (signature, error) {
 	return signature{mac: mac}, nil
 }
 
-func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (signature, error) {
+func (v *Verifier) parseV2(value string, timestamp []string, now int64) (signature, error) {
 	mac, ok := parseMAC(value)
 	if !ok {
 		return signature{}, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderSignatureV2)
@@ -62,7 +62,7 @@ func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (sig
 	if !ok {
 		return signature{}, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderTimestamp)
 	}
-	if age := now.Unix() - seconds; age > v.tolerance || age < -v.tolerance {
+	if age := now - seconds; age > v.tolerance || age < -v.tolerance {
 		return signature{}, fmt.Errorf("%w of %d s: it is %d s old by this machine's clock", ErrStale, v.tolerance, age)
 	}
 	return signature{mac: mac, timestamp: timestamp[0], seconds: seconds}, nil

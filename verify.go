@@ -146,7 +146,7 @@ func checkSecret(name, secret string) error {
 // Otherwise [HeaderSignature] decides, unless [Options].RequireTimestamp is
 // set. None of the three may be sent twice.
 func (v *Verifier) Verify(h http.Header, body []byte) error {
-	sig, err := v.parse(h, time.Now())
+	sig, err := v.parse(h, time.Now().Unix())
 	if err != nil {
 		return err
 	}
