@@ -20,10 +20,6 @@ var (
 	ErrStore = errors.New("grantexhook: store failed")
 )
 
-// errNoReturn is what Trace is told of a handler that ended its goroutine, or
-// that goes on panicking.
-var errNoReturn = errors.New("grantexhook: handler did not return")
-
 const (
 	// defaultTimeout leaves a second of the ten after which Grantex hangs up
 	// for reading the body and for the answer.
@@ -212,11 +208,17 @@ func (d *Dispatcher) decode(body []byte) (task, error) {
 		}
 	}
 	e, err := decodeRaw(body)
-	if h := d.handlers[e.Type]; h != nil && err == nil {
-		return h(body)
-	}
 	t := task{e.ID, e.Type, e.CreatedAt, nil}
-	if d.Other != nil {
+	h := d.handlers[e.Type]
+	switch {
+	case err != nil:
+	case h != nil:
+		typed, err := h(body)
+		if err != nil {
+			return t, err // with what is known of the event, even if T panicked
+		}
+		return typed, nil
+	case d.Other != nil:
 		t.run = func(ctx context.Context) error { return d.Other(ctx, e) }
 	}
 	return t, err

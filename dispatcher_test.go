@@ -272,6 +272,7 @@ func TestPayloadPanics(t *testing.T) {
 	onData[flagged](&d, &got)
 	require.Equal(t, http.StatusInternalServerError, record(t.Context(), t, &d, newEvent("bomb", `{}`)).Code)
 	require.Equal(t, grantexhook.OutcomePanicked, told.only(t).outcome)
+	require.Equal(t, "evt_1 bomb", told.only(t).id+" "+told.only(t).eventType)
 	require.ErrorAs(t, told.only(t).err, new(*grantexhook.PanicError))
 	require.Empty(t, store.calls)
 	require.Nil(t, got)

@@ -1,6 +1,7 @@
 package grantexhook
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -75,6 +76,10 @@ func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
 }
+
+// errNoReturn is what Trace is told of a handler that ended its goroutine, or
+// that goes on panicking.
+var errNoReturn = errors.New("grantexhook: handler did not return")
 
 // catch, deferred, makes a panic an error.
 func catch(err *error) {
