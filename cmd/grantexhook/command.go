@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// An action is a command whose flags have been parsed.
+type action func(ctx context.Context, args []string) error
+
+// A command is what the first words of the arguments name.
+type command struct {
+	name     string // of one or two words
+	args     string // after the flags, for people
+	min, max int    // how many args; no limit if max is negative
+	about    string
+	examples string
+	setup    func(*app, *flag.FlagSet) action
+}
+
+func commands() []command {
+	return []command{
+		listenCommand(),
+		sendCommand(),
+		versionCommand(),
+	}
+}
+
+// find returns the command that args begin with, and the arguments after it.
+func find(all []command, args []string) (c command, rest []string, ok bool) {
+	for _, c := range all {
+		words := strings.Fields(c.name)
+		if len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
+			return c, args[len(words):], true
+		}
+	}
+	return command{}, nil, false
+}
+
+// under returns the commands of two words that begin with this one.
+func under(all []command, word string) (group []command) {
+	for _, c := range all {
+		if strings.HasPrefix(c.name, word+" ") {
+			group = append(group, c)
+		}
+	}
+	return group
+}
+
+func lastWords(group []command) string {
+	var words []string
+	for _, c := range group {
+		words = append(words, c.name[strings.LastIndex(c.name, " ")+1:])
+	}
+	return strings.Join(words, ", ")
+}
+
+func (c command) usage() string {
+	text := c.name
+	if c.hasFlags() {
+		text += " [flags]"
+	}
+	if c.args != "" {
+		text += " " + c.args
+	}
+	return text
+}
+
+func (c command) hasFlags() (has bool) {
+	c.flags(io.Discard).VisitAll(func(*flag.Flag) { has = true })
+	return has
+}
+
+// flags returns those of c, to be shown on w.
+func (c command) flags(w io.Writer) *flag.FlagSet {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(w)
+	c.setup(&app{}, fs)
+	return fs
+}
+
+// help shows how to use one command.
+func (c command) help(w io.Writer) error {
+	fmt.Fprintf(w, "usage: grantexhook %s\n\n%s\n", c.usage(), c.about)
+	if c.hasFlags() {
+		fmt.Fprint(w, "\nflags:\n")
+		c.flags(w).PrintDefaults()
+	}
+	if c.examples != "" {
+		fmt.Fprintf(w, "\nexamples:\n%s\n", indent(c.examples))
+	}
+	return nil
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(text, "\n", "\n  ")
+}
+
+const overview = `usage: grantexhook COMMAND [flags] [arguments]
+
+Webhooks of Grantex in local development.
+
+commands:
+`
+
+const environment = `
+environment:
+  GRANTEX_WEBHOOK_SECRET  of the endpoint; or GRANTEX_WEBHOOK_SECRET_FILE, a file with it
+  GRANTEX_API_KEY         of the account; or GRANTEX_API_KEY_FILE
+  GRANTEX_URL             of the API, https://api.grantex.dev if unset
+
+examples:
+  grantexhook listen
+  grantexhook send grant.created http://127.0.0.1:8080/webhooks/grantex
+  grantexhook forward http://127.0.0.1:8080/webhooks/grantex
+
+'grantexhook help COMMAND' shows the flags and examples of a command.
+Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+`
+
+// help shows how to use the command that words name, or which commands there are.
+func (a *app) help(words []string) error {
+	all := commands()
+	if len(words) > 0 {
+		if c, _, ok := find(all, words); ok {
+			return c.help(a.stdout)
+		}
+		if all = under(all, words[0]); len(all) == 0 {
+			return a.unknown(words)
+		}
+	}
+	if len(words) == 0 {
+		fmt.Fprint(a.stdout, overview)
+		defer fmt.Fprint(a.stdout, environment)
+	}
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, c := range all {
+		first, _, _ := strings.Cut(c.about, "\n")
+		fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), first)
+	}
+	return t.Flush()
+}
+
+// suggest names the command that is nearest to what was typed, or says where to
+// look.
+func suggest(typed, otherwise string) string {
+	best, nearest := 3, ""
+	for _, c := range commands() {
+		for _, name := range []string{c.name, strings.Fields(c.name)[0]} {
+			if d := distance(typed, name); d < best || strings.HasPrefix(name, typed) && best == 3 {
+				best, nearest = min(d, 2), name
+			}
+		}
+	}
+	if nearest == "" {
+		return otherwise
+	}
+	return "did you mean 'grantexhook " + nearest + "'?"
+}
+
+// distance is the number of letters to insert, delete or replace, or of
+// neighbours to swap, that make a into b.
+func distance(a, b string) int {
+	before, above := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range above {
+		above[j] = j
+	}
+	for i := range len(a) {
+		row := make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			row[j+1] = min(above[j+1]+1, row[j]+1, above[j]+differ(a[i], b[j]))
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, above = above, row
+	}
+	return above[len(b)]
+}
+
+func differ(a, b byte) int {
+	if a == b {
+		return 0
+	}
+	return 1
+}

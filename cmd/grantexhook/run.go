@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+)
+
+// The exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1 // refused, wrong, or not delivered
+	exitUsage  = 2
+)
+
+// An app is all that a command has of the world around it.
+type app struct {
+	getenv func(string) string
+	stdin  io.Reader
+	stdout *output // results
+	stderr *output // everything else
+
+	// dial connects to receivers and to the API: that of [net.Dialer] if nil.
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{getenv: getenv, stdin: stdin, stdout: &output{w: stdout}, stderr: &output{w: stderr}}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	err := a.dispatch(ctx, args)
+	if err == nil {
+		err = a.stdout.failure()
+	}
+	return a.report(err)
+}
+
+// dispatch finds the command in args and runs it.
+func (a *app) dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return usageError("which command?", "grantexhook help")
+	}
+	c, rest, ok := find(commands(), args)
+	if !ok {
+		return a.unknown(args)
+	}
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	act := c.setup(a, fs)
+	positional, err := parseFlags(fs, rest)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return c.help(a.stdout)
+	case err != nil:
+		return badFlag(c, err)
+	case len(positional) < c.min || c.max >= 0 && len(positional) > c.max:
+		return usageError("usage is 'grantexhook "+c.usage()+"'", "grantexhook help "+c.name)
+	}
+	return act(ctx, positional)
+}
+
+// unknown answers what is no command: help, the beginning of several commands,
+// or a mistake.
+func (a *app) unknown(args []string) error {
+	if isHelp(args[0]) {
+		return a.help(args[1:])
+	}
+	group := under(commands(), args[0])
+	switch {
+	case len(group) == 0:
+		return usageError(fmt.Sprintf("there is no command %q", args[0]), suggest(args[0], "grantexhook help"))
+	case len(args) == 1:
+		return usageError(args[0]+" needs another word: "+lastWords(group), "grantexhook help "+args[0])
+	case isHelp(args[1]):
+		return a.help(args[:1])
+	}
+	name := args[0] + " " + args[1]
+	return usageError(fmt.Sprintf("there is no command %q", name), suggest(name, "grantexhook help "+args[0]))
+}
+
+func isHelp(arg string) bool {
+	switch arg {
+	case "help", "-h", "-help", "--help":
+		return true
+	}
+	return false
+}
+
+// parseFlags takes flags before, between and after the arguments that are none,
+// which it returns. What follows "--" is no flag.
+func parseFlags(fs *flag.FlagSet, args []string) (positional []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := fs.Args()
+		if parsed := len(args) - len(rest); len(rest) == 0 || parsed > 0 && args[parsed-1] == "--" {
+			return append(positional, rest...), nil
+		}
+		positional, args = append(positional, rest[0]), rest[1:]
+	}
+}
+
+func badFlag(c command, err error) error {
+	for _, name := range []string{"secret", "api-key"} {
+		if strings.HasSuffix(err.Error(), "not defined: -"+name) {
+			return usageError("there is no flag -"+name+", since everyone on this machine can read arguments",
+				"use -"+name+"-file FILE, or set "+variable(name)+" in the environment")
+		}
+	}
+	return usageError(err.Error(), "grantexhook help "+c.name)
+}
