@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+// wire is the request as it was sent.
+func (c capture) wire() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", c.Path)
+	for _, h := range c.Headers {
+		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
+	}
+	fmt.Fprintf(&b, "\r\n%x\r\n%s\r\n0\r\n\r\n", len(c.Body), c.Body)
+	return b.String()
+}
+
+// verify runs the command on the body in standard input.
+func verify(t *testing.T, secret, stdin string, args ...string) result {
+	t.Helper()
+	s := session{env: map[string]string{"GRANTEX_WEBHOOK_SECRET": secret}, stdin: stdin}
+	return s.run(t.Context(), append([]string{"verify"}, args...)...)
+}
+
+func TestVerifyCaptures(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "request")
+	for _, c := range captures(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			timestamp := c.header("x-grantex-timestamp")
+			flags := []string{"-signature", c.header("x-grantex-signature"), "-signature-v2", c.header("x-grantex-signature-v2"), "-timestamp", timestamp, "-now", timestamp}
+			r := verify(t, c.Secret, string(c.Body), flags...)
+			require.Equal(t, exitDone, r.status, r)
+			require.Regexp(t, `^right: X-Grantex-Signature-V2 fits; signed 2026-11-23T\S+\n$`, r.stdout)
+
+			require.NoError(t, os.WriteFile(file, []byte(c.wire()), 0o600))
+			require.Equal(t, r, verify(t, c.Secret, "", "-now", timestamp, "-request", file))
+			require.Equal(t, r, verify(t, c.Secret, c.wire(), "-any-time", "-request", "-"))
+
+			r = verify(t, c.Secret, string(c.Body), "-signature", c.header("x-grantex-signature"))
+			require.Equal(t, exitDone, r.status, r)
+			require.Contains(t, r.stdout, "right: X-Grantex-Signature fits; it has no timestamp")
+		})
+	}
+}
+
+func mac(h func() hash.Hash, secret string, content string) []byte {
+	m := hmac.New(h, []byte(secret))
+	m.Write([]byte(content))
+	return m.Sum(nil)
+}
+
+func sign(secret, content string) string {
+	return "sha256=" + hex.EncodeToString(mac(sha256.New, secret, content))
+}
+
+const testBody = `{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T12:01:56.867Z","data":{"grantId":"<é>","cascade":true}}`
+
+func indented(t *testing.T, indent string) string {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, json.Indent(&b, []byte(testBody), "", indent))
+	return b.String()
+}
+
+func sorted(t *testing.T) string {
+	t.Helper()
+	var v map[string]any
+	require.NoError(t, json.Unmarshal([]byte(testBody), &v))
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	require.NotEqual(t, testBody, string(b))
+	return string(b)
+}
+
+// TestVerifyMistakes holds that each of the usual mistakes is named, and neither
+// the secret nor the right signature shown.
+func TestVerifyMistakes(t *testing.T) {
+	const ts, s, b = "1795434598", testSecret, testBody
+	v2 := sign(s, ts+"."+b)
+	legacy := sign(s, b)
+	raw, err := hex.DecodeString(s)
+	require.NoError(t, err)
+	inBase64 := func(content string) string { return base64.StdEncoding.EncodeToString(mac(sha256.New, s, content)) }
+	escaped := strings.ReplaceAll(strings.ReplaceAll(b, "<", `\u003c`), ">", `\u003e`)
+	tests := []struct {
+		name                  string
+		secret, body          string
+		legacy, v2, timestamp string
+		want                  string
+	}{
+		{"secret with a newline", s + "\n", b, "", v2, ts, "the secret has white space around it"},
+		{"secret in quotes", `"` + s + `"`, b, "", v2, ts, "the secret has quotes around it"},
+		{"secret decoded from hex", s, b, "", sign(string(raw), ts+"."+b), ts, "signed with the secret decoded from hex"},
+		{"secret decoded from base64", s, b, sign(string(base64Decoded(t, s)), b), "", "", "signed with the secret decoded from base64"},
+		{"secret in upper case", strings.ToUpper(s), b, "", v2, ts, "the secret is in upper case"},
+		{"signed in upper case", s, b, sign(strings.ToUpper(s), b), "", "", "signed with the secret in upper case"},
+		{"signed with echo", s, b, sign(s+"\n", b), "", "", "signed with a newline after the secret"},
+		{"newline added", s, b + "\n", "", v2, ts, "has a newline at its end that was not signed"},
+		{"CRLF added", s, b + "\r\n", legacy, "", "", "has a newline at its end that was not signed"},
+		{"newline removed", s, b, "", sign(s, ts+"."+b+"\n"), ts, "signed with a newline at its end, which is gone"},
+		{"CRLF removed", s, b, sign(s, b+"\r\n"), "", "", "signed with a CRLF at its end, which is gone"},
+		{"line ends to CRLF", s, strings.ReplaceAll(indented(t, " "), "\n", "\r\n"), sign(s, indented(t, " ")), "", "", "line ends of the body have become CRLF"},
+		{"line ends to LF", s, indented(t, " "), sign(s, strings.ReplaceAll(indented(t, " "), "\n", "\r\n")), "", "", "line ends of the body have become LF"},
+		{"byte order mark", s, "\uFEFF" + b, legacy, "", "", "begins with a byte order mark"},
+		{"indented", s, indented(t, "   "), "", v2, ts, "the body has other white space"},
+		{"indentation gone", s, b, sign(s, indented(t, "  ")), "", "", "signed with indentation, which is gone"},
+		{"four spaces gone", s, b, sign(s, indented(t, "    ")), "", "", "signed with indentation, which is gone"},
+		{"tabs gone", s, b, sign(s, indented(t, "\t")), "", "", "signed with indentation, which is gone"},
+		{"HTML escapes", s, escaped, "", v2, ts, `has HTML escapes (\u003c`},
+		{"HTML escapes gone", s, b, sign(s, escaped), "", "", "signed with HTML escapes, which are gone"},
+		{"fields sorted", s, sorted(t), "", v2, ts, "decoded and encoded again"},
+		{"ASCII alone", s, strings.ReplaceAll(b, "é", `\u00e9`), "", v2, ts, "decoded and encoded again"},
+		{"a string of JSON", s, fmt.Sprintf("%q", b), "", v2, ts, "a JSON string that holds the body"},
+		{"base64 body", s, base64.StdEncoding.EncodeToString([]byte(b)) + "\n", "", v2, ts, "the body is in base64"},
+		{"chunks in the body", s, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(b), b), "", v2, ts, "still has the frames of its chunks"},
+		{"empty body", s, "", "", v2, ts, "the body is empty"},
+		{"legacy in V2", s, b, "", legacy, ts, "X-Grantex-Signature-V2 is made of the body alone"},
+		{"legacy in V2 without a time", s, b, "", legacy, "", "X-Grantex-Signature-V2 is made of the body alone"},
+		{"V2 in legacy", s, b, v2, "", ts, "X-Grantex-Signature is made of timestamp and body"},
+		{"no dot", s, b, "", sign(s, ts+b), ts, "the dot between timestamp and body was not signed"},
+		{"no dot in legacy", s, b, sign(s, ts+b), "", ts, "the dot between timestamp and body was not signed; and X-Grantex-Signature is made"},
+		{"milliseconds", s, b, "", sign(s, ts+"000."+b), ts + "000", "X-Grantex-Timestamp is in milliseconds"},
+		{"milliseconds, seconds signed", s, b, "", v2, ts + "123", "is in milliseconds, and seconds were signed"},
+		{"seconds, milliseconds signed", s, b, "", sign(s, ts+"000."+b), ts, "milliseconds were signed"},
+		{"zeros", s, b, "", v2, "0" + ts, "has zeros or a sign before its digits"},
+		{"no timestamp", s, b, "", v2, "", "X-Grantex-Signature-V2 without X-Grantex-Timestamp"},
+		{"no timestamp, right legacy", s, b, legacy, v2, "", "X-Grantex-Signature-V2 without X-Grantex-Timestamp"},
+		{"timestamp changed", s, b, legacy, v2, "1795434599", "X-Grantex-Signature fits, but X-Grantex-Signature-V2, which decides, does not"},
+		{"base64", s, b, "", "sha256=" + inBase64(ts+"."+b), ts, "X-Grantex-Signature-V2 is in base64"},
+		{"base64 without a prefix", s, b, inBase64(b), "", "", "lacks its prefix sha256=; and X-Grantex-Signature is in base64"},
+		{"no prefix", s, b, "", strings.TrimPrefix(v2, "sha256="), ts, "X-Grantex-Signature-V2 lacks its prefix sha256="},
+		{"another prefix", s, b, "v1=" + strings.TrimPrefix(legacy, "sha256="), "", "", "has another prefix than sha256="},
+		{"in quotes", s, b, `"` + legacy + `"`, "", "", "has quotes or white space around it"},
+		{"SHA-1", s, b, "sha1=" + hex.EncodeToString(mac(sha1.New, s, b)), "", "", "has another prefix than sha256=; and X-Grantex-Signature has the length of SHA-1"},
+		{"SHA-384", s, b, "sha256=" + hex.EncodeToString(mac(sha512.New384, s, b)), "", "", "has the length of SHA-384"},
+		{"SHA-512", s, b, "", "sha256=" + hex.EncodeToString(mac(sha512.New, s, ts+"."+b)), ts, "has the length of SHA-512"},
+		{"SHA-512 of something else", s, b, "sha256=" + strings.Repeat("ab", 64), "", "", "has the length of SHA-512"},
+		{"too short", s, b, legacy[:70], "", "", "is 63 characters after its prefix, where 64 hex digits should be"},
+		{"too short by two", s, b, legacy[:69], "", "", "is 31 bytes long, where 32 should be"},
+		{"no hex", s, b, "sha256=" + strings.Repeat("?", 64), "", "", "is 64 characters after its prefix"},
+		{"two mistakes", s + "\n", b + "\n", "", v2, ts, "the secret has white space around it; and the body has a newline at its end"},
+		{"another secret", "s0mething else", b, "", v2, ts, "no secret makes this signature"},
+		{"another body", s, strings.Replace(b, "true", "false", 1), "", v2, ts, "no secret makes this signature"},
+		{"a secret that is none", "[redacted]", b, "", v2, ts, "is the placeholder"},
+		{"right for a secret that is none", s + " ", b, sign(s+" ", b), "", "", "white space around it; trim it"},
+		{"nothing", s, b, "", "", "", "none of the signature headers is there"},
+		{"only a timestamp", s, b, "", "", ts, "none of the signature headers is there"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var args []string
+			for flag, value := range map[string]string{"-signature": tt.legacy, "-signature-v2": tt.v2, "-timestamp": tt.timestamp} {
+				if value != "" {
+					args = append(args, flag, value)
+				}
+			}
+			r := verify(t, tt.secret, tt.body, append(args, "-now", ts)...)
+			require.Equal(t, exitFailed, r.status, r)
+			require.Empty(t, r.stderr)
+			require.Contains(t, r.stdout, tt.want)
+			require.Regexp(t, `^wrong: [^\n]+\nhint: [^\n]+\n$`, r.stdout)
+			for _, secret := range []string{tt.secret, s, v2[7:], legacy[7:]} {
+				if secret == "[redacted]" {
+					continue
+				}
+				require.NotContains(t, strings.ToLower(r.stdout), strings.ToLower(secret))
+			}
+		})
+	}
+}
+
+func base64Decoded(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	require.NoError(t, err)
+	return b
+}
+
+func TestVerifyClock(t *testing.T) {
+	const ts = "1795434598"
+	v2 := sign(testSecret, ts+"."+testBody)
+	tests := []struct {
+		name, now string
+		status    int
+		want      string
+	}{
+		{"just in time", "1795434898", exitDone, "right"},
+		{"a second late", "1795434899", exitFailed, "was made 5m1s before 2026-11-23T11:54:59Z; 5m0s are allowed"},
+		{"just ahead", "1795434298", exitDone, "right"},
+		{"a second ahead", "1795434297", exitFailed, "was made 5m1s after 2026-11-23T11:44:57Z; 5m0s are allowed"},
+		{"as RFC 3339", "2026-11-23T13:49:58+02:00", exitDone, "right"},
+		{"1970", "0", exitFailed, "498731h49m58s after"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := verify(t, testSecret, testBody, "-signature-v2", v2, "-timestamp", ts, "-now", tt.now)
+			require.Equal(t, tt.status, r.status, r)
+			require.Contains(t, r.stdout, tt.want)
+		})
+	}
+	r := verify(t, testSecret, testBody, "-signature-v2", v2, "-timestamp", ts)
+	require.Equal(t, exitFailed, r.status, "the clock is that of the machine")
+	r = verify(t, testSecret, testBody, "-signature-v2", sign(testSecret, "9223372036854775807."+testBody), "-timestamp", "9223372036854775807", "-any-time")
+	require.Equal(t, exitFailed, r.status)
+	require.Contains(t, r.stdout, "is in milliseconds")
+}
+
+func TestVerifyJSON(t *testing.T) {
+	const ts = "1795434598"
+	v2 := sign(testSecret, ts+"."+testBody)
+	var out strings.Builder
+	for _, args := range [][]string{
+		{"-signature-v2", v2, "-timestamp", ts, "-now", "1795434600"},
+		{"-signature-v2", v2, "-timestamp", ts, "-now", "1795438200"},
+		{"-signature-v2", v2, "-timestamp", ts, "-now", "1795434000", "-signature", "x"},
+		{"-signature", sign(testSecret, testBody)},
+		{"-signature", v2, "-timestamp", ts},
+		{},
+	} {
+		out.WriteString(verify(t, testSecret, testBody, append(args, "-json")...).String())
+	}
+	golden(t, "verify-json", out.String())
+}
+
+func TestVerifyHeaderTwice(t *testing.T) {
+	legacy := sign(testSecret, testBody)
+	r := verify(t, testSecret, testBody, "-signature", legacy, "-signature", legacy)
+	require.Equal(t, exitFailed, r.status)
+	require.Contains(t, r.stdout, "wrong: X-Grantex-Signature is there more than once")
+}
+
+func TestParseRequest(t *testing.T) {
+	tests := []struct {
+		name, text, body string
+		header           http.Header
+	}{
+		{"content length", "POST / HTTP/1.1\r\nContent-Length: 2\r\nx-grantex-signature:  s \r\n\r\nab", "ab", http.Header{"X-Grantex-Signature": {"s"}, "Content-Length": {"2"}}},
+		{"more than the content length", "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab\n", "ab", http.Header{"Content-Length": {"2"}}},
+		{"no length", "POST / HTTP/1.1\r\nA: b\r\n\r\nab\r\n\r\ncd", "ab\r\n\r\ncd", http.Header{"A": {"b"}}},
+		{"line feeds", "\nPOST / HTTP/1.1\na: b\n\n{}", "{}", http.Header{"A": {"b"}}},
+		{"headers alone", "a: b\na: c\n\n{}", "{}", http.Header{"A": {"b", "c"}}},
+		{"chunks", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n3;x=y\r\nabc\r\n0\r\n\r\n", "{}abc", http.Header{"Transfer-Encoding": {"chunked"}}},
+		{"chunks with line feeds", "POST / HTTP/1.1\nTransfer-Encoding: Chunked\n\n2\n{}\n3\na\nb\n0\n\n", "{}a\nb", http.Header{"Transfer-Encoding": {"Chunked"}}},
+		{"chunks taken off", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{}", "{}", http.Header{"Transfer-Encoding": {"chunked"}}},
+		{"as curl shows it", "* Connected\n> POST / HTTP/1.1\n> a: b\n>\n{}", "{}", http.Header{"A": {"b"}}},
+		{"no body", "POST / HTTP/1.1\r\n\r\n", "", http.Header{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, err := parseRequest([]byte(tt.text))
+			require.NoError(t, err)
+			require.Equal(t, tt.body, string(d.body))
+			require.Equal(t, tt.header, d.headers)
+		})
+	}
+}
+
+func TestParseRequestRefuses(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"nothing", "", "no empty line"},
+		{"no end of the head", "POST / HTTP/1.1\r\na: b", "no empty line"},
+		{"a body alone", `{"id":"evt_1"}` + "\n\n", "no header"},
+		{"no colon", "POST / HTTP/1.1\r\nab\r\n\r\n", "no header"},
+		{"length is no number", "Content-Length: x\r\n\r\n", "no number"},
+		{"length below zero", "Content-Length: -1\r\n\r\n", "no number"},
+		{"too short", "Content-Length: 3\r\n\r\nab", "has 2 bytes, and its Content-Length says 3"},
+		{"cut in a chunk", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc", "broken after 3 bytes"},
+		{"cut between chunks", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "broken after 3 bytes"},
+		{"cut in a chunk with line feeds", "Transfer-Encoding: chunked\n\n5\nabc", "broken"},
+		{"no chunks", "Transfer-Encoding: chunked\n\nhello", "broken"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := parseRequest([]byte(tt.text))
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	for _, v := range []string{"", "sha256=", "sha256=ab", "x=", "=", `"`, strings.Repeat("A", 44), sign(testSecret, testBody)} {
+		f.Add(v, "1795434598", []byte(testBody))
+		f.Add(v, "-1", []byte(`"`))
+	}
+	f.Fuzz(func(t *testing.T, value, timestamp string, body []byte) {
+		d := saved{http.Header{}, body}
+		d.headers.Set(grantexhook.HeaderSignatureV2, value)
+		d.headers.Set(grantexhook.HeaderTimestamp, timestamp)
+		diagnose(d, "nobody knows this")
+	})
+}
+
+func FuzzParseRequest(f *testing.F) {
+	f.Add([]byte("* x\n> POST / HTTP/1.1\n> a: b\n>\n{}"))
+	f.Add([]byte("Transfer-Encoding: chunked\n\n2\n{}\n3\na\nb\n0\n\n"))
+	f.Add([]byte("Content-Length: 3\r\n\r\nabc"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if d, err := parseRequest(text); err == nil {
+			require.LessOrEqual(t, len(d.body), len(text))
+		}
+	})
+}
