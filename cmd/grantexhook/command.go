@@ -28,6 +28,11 @@ func commands() []command {
 		listenCommand(),
 		sendCommand(),
 		verifyCommand(),
+		endpointsListCommand(),
+		endpointsCreateCommand(),
+		endpointsDeleteCommand(),
+		endpointsRotateCommand(),
+		deliveriesCommand(),
 		versionCommand(),
 	}
 }

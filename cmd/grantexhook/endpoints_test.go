@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const testKey = "dev-api-key-local"
+
+// An exchange is a call of the real API, as it was recorded.
+type exchange struct {
+	Name     string `json:"name"`
+	Response struct {
+		Status  int         `json:"status"`
+		Headers [][2]string `json:"headers"`
+		Body    string      `json:"body"`
+	} `json:"response"`
+}
+
+// ServeHTTP answers as the real API did.
+func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	for _, h := range e.Response.Headers {
+		w.Header().Set(h[0], h[1])
+	}
+	w.WriteHeader(e.Response.Status)
+	io.WriteString(w, e.Response.Body)
+}
+
+func exchanges(t *testing.T) map[string]exchange {
+	t.Helper()
+	f, err := os.Open("../../testdata/api.jsonl")
+	require.NoError(t, err)
+	defer f.Close()
+	named := map[string]exchange{}
+	for dec := json.NewDecoder(f); dec.More(); {
+		var e exchange
+		require.NoError(t, dec.Decode(&e))
+		named[e.Name] = e
+	}
+	return named
+}
+
+// An api answers each call with the recording for its method.
+type api struct {
+	*httptest.Server
+	calls []string // method, path and body
+	keys  map[string]bool
+}
+
+func serveAPI(t *testing.T, answers map[string]string) *api {
+	t.Helper()
+	recorded := exchanges(t)
+	a := &api{keys: map[string]bool{}}
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		a.calls = append(a.calls, strings.TrimSpace(r.Method+" "+r.RequestURI+" "+string(body)))
+		a.keys[r.Header.Get("Authorization")] = true
+		e, ok := recorded[answers[r.Method]]
+		if !ok {
+			t.Errorf("no recording for %s", r.Method)
+		}
+		e.ServeHTTP(w, r)
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *api) session() session {
+	return session{env: map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": a.URL}}
+}
+
+func TestAPI(t *testing.T) {
+	const id = "wh_01M843ZES2T1NK9TZ8APKA6WR4"
+	tests := []struct {
+		name, args string
+		answers    map[string]string // by method
+		status     int
+		calls      []string
+	}{
+		{"list", "endpoints list", map[string]string{"GET": "webhooks-list"}, exitDone, []string{"GET /v1/webhooks"}},
+		{"list-json", "endpoints list -json", map[string]string{"GET": "webhooks-list"}, exitDone, []string{"GET /v1/webhooks"}},
+		{"list-empty", "endpoints list", map[string]string{"GET": "webhooks-list-empty"}, exitDone, []string{"GET /v1/webhooks"}},
+		{"list-wrong-key", "endpoints list", map[string]string{"GET": "webhooks-list-401-bad-key"}, exitFailed, []string{"GET /v1/webhooks"}},
+		{"list-too-often", "endpoints list", map[string]string{"GET": "plan-bucket-list-101"}, exitFailed, []string{"GET /v1/webhooks"}},
+		{"create", "endpoints create http://127.0.0.1:9191/ok/all", map[string]string{"POST": "webhook-create-ok-all"}, exitDone,
+			[]string{`POST /v1/webhooks {"url":"http://127.0.0.1:9191/ok/all","events":["grant.created","grant.revoked","token.issued"]}`}},
+		{"create-json", "endpoints create -json http://h grant.revoked", map[string]string{"POST": "webhook-create-ok-all"}, exitDone,
+			[]string{`POST /v1/webhooks {"url":"http://h","events":["grant.revoked"]}`}},
+		{"create-wrong-type", "endpoints create http://h grant.exploded", map[string]string{"POST": "create-400-invalid-event"}, exitFailed,
+			[]string{`POST /v1/webhooks {"url":"http://h","events":["grant.exploded"]}`}},
+		{"create-plan-limit", "endpoints create http://h x.y", map[string]string{"POST": "create-402-plan-limit"}, exitFailed,
+			[]string{`POST /v1/webhooks {"url":"http://h","events":["x.y"]}`}},
+		{"create-maybe", "endpoints create http://h x.y", map[string]string{"POST": "webhook-delete-nul"}, exitFailed,
+			[]string{`POST /v1/webhooks {"url":"http://h","events":["x.y"]}`}},
+		{"delete", "endpoints delete " + id, map[string]string{"DELETE": "webhook-delete-204"}, exitDone, []string{"DELETE /v1/webhooks/" + id}},
+		{"delete-json", "endpoints delete -json " + id, map[string]string{"DELETE": "webhook-delete-204"}, exitDone, []string{"DELETE /v1/webhooks/" + id}},
+		{"delete-unknown", "endpoints delete x", map[string]string{"DELETE": "webhook-delete-404-unknown"}, exitFailed, []string{"DELETE /v1/webhooks/x"}},
+		{"rotate", "endpoints rotate " + id, map[string]string{"GET": "webhooks-list", "POST": "webhook-create-ok-all"}, exitDone,
+			[]string{"GET /v1/webhooks", `POST /v1/webhooks {"url":"http://127.0.0.1:9191/ok/x","events":["grant.created"]}`}},
+		{"rotate-json", "endpoints rotate -json " + id, map[string]string{"GET": "webhooks-list", "POST": "webhook-create-ok-all"}, exitDone,
+			[]string{"GET /v1/webhooks", `POST /v1/webhooks {"url":"http://127.0.0.1:9191/ok/x","events":["grant.created"]}`}},
+		{"rotate-unknown", "endpoints rotate x", map[string]string{"GET": "webhooks-list"}, exitFailed, []string{"GET /v1/webhooks"}},
+		{"deliveries", "deliveries wh_1", map[string]string{"GET": "deliveries-flaky-endpoint"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
+		{"deliveries-failed", "deliveries wh_1 -status failed", map[string]string{"GET": "deliveries-failed-status-failed"}, exitDone,
+			[]string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100&status=failed"}},
+		{"deliveries-json", "deliveries -json wh_1", map[string]string{"GET": "deliveries-flaky-endpoint"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
+		{"deliveries-none", "deliveries wh_1", map[string]string{"GET": "deliveries-empty"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
+		{"deliveries-unknown", "deliveries wh_1", map[string]string{"GET": "deliveries-404-unknown"}, exitFailed, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := serveAPI(t, tt.answers)
+			r := a.session().run(t.Context(), strings.Fields(tt.args)...)
+			require.Equal(t, tt.status, r.status, r)
+			require.Equal(t, tt.calls, a.calls)
+			require.Equal(t, map[string]bool{"Bearer " + testKey: true}, a.keys)
+			require.NotContains(t, r.stdout+r.stderr, testKey)
+			golden(t, "api-"+tt.name, r.String())
+		})
+	}
+}
+
+// TestSecretAlone holds that a shell can take the secret from standard output.
+func TestSecretAlone(t *testing.T) {
+	a := serveAPI(t, map[string]string{"POST": "webhook-create-ok-all"})
+	file := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(file, []byte(testKey+"\n"), 0o600))
+	s := session{env: map[string]string{"GRANTEX_URL": a.URL}}
+	r := s.run(t.Context(), "endpoints", "create", "-api-key-file", file, "http://h")
+	require.Equal(t, "beedb152689d4f6a942dbea656eab2e197a16734ac4700ba\n", r.stdout)
+	require.NotContains(t, r.stderr, "beedb15")
+	require.Contains(t, a.keys, "Bearer "+testKey)
+}
+
+// TestSecretThatCouldNotBeWritten holds that it is told which endpoint nobody
+// can use.
+func TestSecretThatCouldNotBeWritten(t *testing.T) {
+	a := serveAPI(t, map[string]string{"POST": "webhook-create-ok-all"})
+	s := a.session()
+	var stderr bytes.Buffer
+	status := run(t.Context(), []string{"endpoints", "create", "http://h"}, func(name string) string { return s.env[name] }, nil, brokenPipe{}, &stderr)
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS, and begin again\n")
+}
+
+// TestCommandsNeedAKey holds for every command that calls the API.
+func TestCommandsNeedAKey(t *testing.T) {
+	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete x", "endpoints rotate x", "deliveries x"} {
+		r := withSecret().run(t.Context(), strings.Fields(args)...)
+		require.Equal(t, exitUsage, r.status, args)
+		require.Contains(t, r.stderr, "there is no API key", args)
+	}
+}
