@@ -27,6 +27,7 @@ func commands() []command {
 	return []command{
 		listenCommand(),
 		sendCommand(),
+		forwardCommand(),
 		verifyCommand(),
 		endpointsListCommand(),
 		endpointsCreateCommand(),

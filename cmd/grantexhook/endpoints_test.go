@@ -154,7 +154,7 @@ func TestSecretThatCouldNotBeWritten(t *testing.T) {
 
 // TestCommandsNeedAKey holds for every command that calls the API.
 func TestCommandsNeedAKey(t *testing.T) {
-	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete x", "endpoints rotate x", "deliveries x"} {
+	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete x", "endpoints rotate x", "deliveries x", "forward http://h"} {
 		r := withSecret().run(t.Context(), strings.Fields(args)...)
 		require.Equal(t, exitUsage, r.status, args)
 		require.Contains(t, r.stderr, "there is no API key", args)

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+// A streamAPI answers the connections to the event stream one after the other.
+// After the last, the key is refused.
+type streamAPI struct {
+	mu      sync.Mutex
+	answers []http.HandlerFunc
+	asked   []time.Time
+}
+
+func (s *streamAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.asked = append(s.asked, time.Now())
+	n := len(s.asked) - 1
+	s.mu.Unlock()
+	if r.Method != http.MethodGet || r.URL.Path != "/base/v1/events/stream" || r.Header.Get("Authorization") != "Bearer "+testKey || r.Header.Get("Accept") != "text/event-stream" {
+		w.WriteHeader(http.StatusTeapot)
+		return
+	}
+	if n >= len(s.answers) {
+		refuse(http.StatusUnauthorized, `{"message":"Invalid API key","code":"UNAUTHORIZED","requestId":"1"}`)(w, r)
+		return
+	}
+	s.answers[n](w, r)
+}
+
+func refuse(status int, body string, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}
+}
+
+// stream sends each part at once, but sleeps for one that is a duration. Then
+// the stream ends.
+func stream(parts ...any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, part := range parts {
+			if d, ok := part.(time.Duration); ok {
+				if !sleep(r.Context(), d) {
+					return
+				}
+				continue
+			}
+			io.WriteString(w, part.(string))
+			http.NewResponseController(w).Flush()
+		}
+	}
+}
+
+// cut breaks the connection off.
+func cut(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		h(w, r)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func sse(id, eventType string) string { return "data: " + body(id, eventType) + "\n\n" }
+
+func body(id, eventType string) string {
+	return fmt.Sprintf(`{"id":"%s","type":"%s","data":{"a":"<\u00e9>"}}`, id, eventType)
+}
+
+const keepalive = ": keepalive\n\n"
+
+// forward runs the command in a bubble until the API refuses it or ctx ends.
+func forward(t *testing.T, ctx context.Context, api, receiver http.Handler, args ...string) result {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle("api.test/", api)
+	mux.Handle("receiver.test/", receiver)
+	s := session{dial: serveMemory(t, mux), env: map[string]string{
+		"GRANTEX_WEBHOOK_SECRET": testSecret, "GRANTEX_API_KEY": testKey, "GRANTEX_URL": "http://api.test/base/",
+	}}
+	r := s.run(ctx, append(append([]string{"forward"}, args...), "http://receiver.test/hook")...)
+	require.NotContains(t, r.stdout+r.stderr, testSecret)
+	require.NotContains(t, r.stdout+r.stderr, testKey)
+	return r
+}
+
+// TestForward holds that what comes is delivered byte for byte, signed anew.
+func TestForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, err := grantexhook.NewVerifier(testSecret, &grantexhook.Options{RequireTimestamp: true, Tolerance: time.Second})
+		require.NoError(t, err)
+		rec := &receiver{}
+		api := &streamAPI{answers: []http.HandlerFunc{stream(
+			30*time.Second, keepalive, 30*time.Second, keepalive, sse("evt_1", "grant.created"), time.Hour/60, keepalive, sse("evt_2", "token.issued")+sse("evt_3", "grant.revoked"),
+			sse("evt_4", "agent.created"), "data: hello\n\n", "data: {\"id\":\"evt_5\",\ndata: \"type\":\"grant.revoked\"}\n\n", time.Second,
+		)}}
+		r := forward(t, t.Context(), api, v.Middleware(rec))
+		require.Equal(t, exitFailed, r.status, "the key is refused in the end")
+		require.ElementsMatch(t, []string{body("evt_1", "grant.created"), body("evt_2", "token.issued"), body("evt_3", "grant.revoked"), "{\"id\":\"evt_5\",\n\"type\":\"grant.revoked\"}"}, rec.bodies)
+		require.Equal(t, 4, strings.Count(r.stdout, "200 delivered"))
+		require.Contains(t, r.stderr, "forwarding grant.created, grant.revoked, token.issued to http://receiver.test/hook\nconnected\n")
+		require.Contains(t, r.stderr, "5 bytes in the stream are no event, and skipped\n")
+		require.Contains(t, r.stderr, "the stream ended; connecting again in 1")
+		require.Contains(t, r.stderr, "4 events delivered, 0 not\ngrantexhook: the API answered 401 UNAUTHORIZED: Invalid API key (request 1)\nhint: check GRANTEX_API_KEY")
+	})
+}
+
+func TestForwardTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &receiver{}
+		var asked string
+		api := &streamAPI{answers: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+			asked = r.URL.Query().Get("types")
+			stream(sse("evt_1", "grant.created"), sse("evt_2", "x.y"), sse("evt_3", "token.issued"), time.Second)(w, r)
+		}}}
+		r := forward(t, t.Context(), api, rec, "-json", "-types", "token.issued, x.y")
+		require.Equal(t, "token.issued,x.y", asked)
+		require.ElementsMatch(t, []string{body("evt_2", "x.y"), body("evt_3", "token.issued")}, rec.bodies)
+		lines := slices.Sorted(strings.Lines(r.stdout))
+		require.Equal(t, []string{
+			`{"eventId":"evt_2","eventType":"x.y","attempt":1,"delivered":true,"status":200,"milliseconds":0}` + "\n",
+			`{"eventId":"evt_3","eventType":"token.issued","attempt":1,"delivered":true,"status":200,"milliseconds":0}` + "\n",
+		}, lines)
+	})
+}
+
+// TestForwardTheRecordedStream sends the bytes of the real stream over a real
+// connection, which breaks where the recording ends.
+func TestForwardTheRecordedStream(t *testing.T) {
+	raw, want := recordedStream(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		answers := []string{string(raw), "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"}
+		for _, answer := range answers {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 4096))
+			io.WriteString(c, answer)
+			c.Close()
+		}
+	}()
+	r := listen(t, testSecret, "-json")
+	s := session{env: map[string]string{"GRANTEX_WEBHOOK_SECRET": testSecret, "GRANTEX_API_KEY": testKey, "GRANTEX_URL": "http://" + l.Addr().String()}}
+	got := s.run(t.Context(), "forward", "-json", r.url)
+	require.Equal(t, exitFailed, got.status, got)
+	require.Contains(t, got.stderr, "unexpected EOF; connecting again in ")
+	require.Contains(t, got.stderr, "grantexhook: the API answered 403: Forbidden\nhint: check GRANTEX_API_KEY")
+	require.Contains(t, got.stderr, fmt.Sprintf("%d events delivered, 0 not\n", len(want)))
+	r.end(t)
+	require.ElementsMatch(t, want, strings.Split(strings.TrimSpace(r.stdout.String()), "\n"))
+}
+
+// TestForwardConnectsAgain holds when that happens, and what is said of the gap.
+func TestForwardConnectsAgain(t *testing.T) {
+	tests := []struct {
+		name     string
+		answer   http.HandlerFunc
+		min, max time.Duration // from the first connection to the second
+		want     []string
+	}{
+		{"ended", stream(keepalive, 10*time.Second), 11 * time.Second, 11500 * time.Millisecond, []string{"the stream ended; connecting again in 1"}},
+		{"cut", cut(stream(keepalive, 10*time.Second)), 11 * time.Second, 11500 * time.Millisecond, []string{"unexpected EOF; connecting again in 1"}},
+		{"cut in an event", cut(stream(keepalive, "data: {", 10*time.Second)), 11 * time.Second, 11500 * time.Millisecond, []string{"broke off within an event, which is lost"}},
+		{"silent from the beginning", stream(time.Hour), 91 * time.Second, 91500 * time.Millisecond, []string{"nothing came for 1m30s, not even a keepalive; connecting again in 1"}},
+		{"silent later", stream(80*time.Second, keepalive, 80*time.Second, keepalive, time.Hour), 251 * time.Second, 251500 * time.Millisecond, []string{"nothing came for 1m30s"}},
+		{"out of order", refuse(503, "<title>Sorry</title>"), time.Second, 1500 * time.Millisecond, []string{"the API answered 503: Sorry; connecting again in 1"}},
+		{"told to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * time.Second, 59 * time.Second, []string{"the API answered 429: Slow down; connecting again in 59s"}},
+		{"told to wait for nothing", refuse(429, "", "Retry-After", "0"), time.Second, 1500 * time.Millisecond, []string{"429"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &streamAPI{answers: []http.HandlerFunc{tt.answer, stream(30*time.Second, keepalive)}}
+				r := forward(t, t.Context(), api, &receiver{})
+				require.Equal(t, exitFailed, r.status)
+				require.Len(t, api.asked, 3)
+				gap := api.asked[1].Sub(api.asked[0])
+				require.GreaterOrEqual(t, gap, tt.min)
+				require.LessOrEqual(t, gap, tt.max)
+				for _, want := range tt.want {
+					require.Contains(t, r.stderr, want)
+				}
+				require.Regexp(t, `connected again; what happened between \d\d:\d\d:\d\d and \d\d:\d\d:\d\d UTC \([0-9ms]+\) may be missing\n`, r.stderr)
+			})
+		})
+	}
+}
+
+// TestForwardGap holds that the gap lasts from the last that came whole to the
+// first that comes again.
+func TestForwardGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &streamAPI{answers: []http.HandlerFunc{
+			stream(10*time.Second, keepalive, 5*time.Second, "data: half of"),
+			refuse(429, "", "Retry-After", "45"),
+			stream(20*time.Second, keepalive),
+		}}
+		r := forward(t, t.Context(), api, &receiver{})
+		require.Regexp(t, `what happened between 00:00:10 and 00:01:2[12] UTC \(1m1[12]s\) may be missing`, r.stderr)
+	})
+}
+
+// TestForwardBackoff holds that the pauses grow up to a bound, and begin anew
+// after something came.
+func TestForwardBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := refuse(502, "")
+		api := &streamAPI{answers: []http.HandlerFunc{down, down, down, down, down, down, down, stream(keepalive), down}}
+		forward(t, t.Context(), api, &receiver{})
+		want := []time.Duration{1, 2, 4, 8, 16, 30, 30, 1, 2}
+		require.Len(t, api.asked, len(want)+1)
+		for i, seconds := range want {
+			pause := api.asked[i+1].Sub(api.asked[i])
+			require.GreaterOrEqual(t, pause, seconds*time.Second)
+			require.Less(t, pause, seconds*time.Second*3/2)
+		}
+	})
+}
+
+func TestForwardEnds(t *testing.T) {
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   string
+	}{
+		{"wrong key", refuse(401, `{"message":"Invalid API key","code":"UNAUTHORIZED"}`), "the API answered 401 UNAUTHORIZED: Invalid API key\nhint: check GRANTEX_API_KEY"},
+		{"plan", refuse(402, `{"message":"Plan limit reached","code":"PLAN_LIMIT_EXCEEDED"}`), "the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached"},
+		{"forbidden", refuse(403, ""), "the API answered 403: Forbidden"},
+		{"another API", refuse(404, `{"message":"Route not found"}`), "the API answered 404: Route not found"},
+		{"redirect", refuse(307, "", "Location", "http://receiver.test/elsewhere?x"), "the API answered 307: redirect to http://receiver.test, which is not followed"},
+		{"wrong types", refuse(400, `{"message":"Invalid types"}`), "the API answered 400: Invalid types"},
+		{"no stream", refuse(200, "<html>", "Content-Type", "text/html"), "the answer is no event stream; is GRANTEX_URL right?"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api, rec := &streamAPI{answers: []http.HandlerFunc{tt.answer}}, &receiver{}
+				r := forward(t, t.Context(), api, rec)
+				require.Equal(t, exitFailed, r.status)
+				require.Contains(t, r.stderr, tt.want)
+				require.Len(t, api.asked, 1)
+				require.Empty(t, rec.bodies)
+			})
+		})
+	}
+}
+
+func TestForwardWithoutAnAPI(t *testing.T) {
+	s := withSecret()
+	s.env["GRANTEX_API_KEY"], s.env["GRANTEX_URL"] = testKey, "api.test"
+	r := s.run(t.Context(), "forward", "http://receiver.test")
+	require.Equal(t, exitFailed, r.status)
+	require.Contains(t, r.stderr, "grantexhook: GRANTEX_URL must be an http or https URL")
+}
+
+func TestForwardLargeEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const head, tail = `{"id":"evt_1","type":"grant.created","data":{"a":"`, `"}}`
+		largest := head + strings.Repeat("x", maxFrame-len(head)-len(tail)) + tail
+		rec := &receiver{}
+		api := &streamAPI{answers: []http.HandlerFunc{stream("data: "+largest+"\n\n", "data:  "+largest+"\n\n", sse("evt_2", "grant.created"), time.Second)}}
+		r := forward(t, t.Context(), api, rec)
+		require.Contains(t, r.stderr, "an event of 1048577 bytes is skipped: more than 1048576 are not kept\n")
+		require.Contains(t, r.stderr, "2 events delivered, 1 not\n")
+		require.ElementsMatch(t, []string{largest, body("evt_2", "grant.created")}, rec.bodies)
+	})
+}
+
+// TestForwardRetries holds that an event is tried again while others come, and
+// after the stream has ended.
+func TestForwardRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		attempts := map[string]int{}
+		receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var e head
+			require.NoError(t, json.NewDecoder(r.Body).Decode(&e))
+			mu.Lock()
+			defer mu.Unlock()
+			attempts[e.ID]++
+			if e.ID == "evt_1" && attempts[e.ID] < 3 || e.ID == "evt_3" {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		})
+		api := &streamAPI{answers: []http.HandlerFunc{stream(sse("evt_1", "grant.created"), sse("evt_2", "grant.created"), sse("evt_3", "grant.created"))}}
+		start := time.Now()
+		r := forward(t, t.Context(), api, receiver, "-retry")
+		require.Equal(t, map[string]int{"evt_1": 3, "evt_2": 1, "evt_3": 5}, attempts)
+		require.Equal(t, 570*time.Second, time.Since(start))
+		require.Contains(t, r.stderr, "2 deliveries are still under way\n")
+		require.Contains(t, r.stderr, "2 events delivered, 1 not\n")
+	})
+}
+
+// TestForwardSlowReceiver holds that more than a few deliveries at one time make
+// the stream wait, that waiting is no silence, and that nothing is lost.
+func TestForwardSlowReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		now, most, all := 0, 0, 0
+		receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			mu.Lock()
+			now++
+			most = max(most, now)
+			all++
+			mu.Unlock()
+			time.Sleep(9 * time.Second)
+			mu.Lock()
+			now--
+			mu.Unlock()
+		})
+		const events = 11 * maxUnderWay // 99 seconds
+		var parts []any
+		for i := range events {
+			parts = append(parts, sse(fmt.Sprint("evt_", i), "grant.created"))
+		}
+		api := &streamAPI{answers: []http.HandlerFunc{stream(append(parts, keepalive, time.Second)...)}}
+		r := forward(t, t.Context(), api, receiver)
+		require.Equal(t, maxUnderWay, most)
+		require.Equal(t, events, all)
+		require.Contains(t, r.stderr, "64 deliveries are under way; reading the stream pauses until one ends\n")
+		require.Contains(t, r.stderr, fmt.Sprintf("%d events delivered, 0 not\n", events))
+		require.NotContains(t, r.stderr, "nothing came")
+	})
+}
+
+// TestForwardInterrupted holds that an interrupt ends the command at any time,
+// as done.
+func TestForwardInterrupted(t *testing.T) {
+	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   string
+	}{
+		{"before the headers", stream(time.Hour), "0 events delivered, 0 not"},
+		{"within the stream", stream(keepalive, time.Hour), "0 events delivered, 0 not"},
+		{"before connecting again", refuse(429, "", "Retry-After", "3600"), "0 events delivered, 0 not"},
+		{"within a delivery", stream(17*time.Second, sse("evt_1", "grant.created"), time.Hour), "0 events delivered, 1 not"},
+		{"with too many deliveries", stream(17*time.Second, strings.Repeat(sse("evt_1", "grant.created"), maxUnderWay+2), time.Hour), "0 events delivered, 6[56] not"}, // whether the last was read is chance,
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				start := time.Now()
+				r := forward(t, ctx, &streamAPI{answers: []http.HandlerFunc{tt.answer}}, hang)
+				require.Equal(t, exitDone, r.status)
+				require.Equal(t, 20*time.Second, time.Since(start))
+				require.Regexp(t, tt.want, r.stderr)
+			})
+		})
+	}
+}
