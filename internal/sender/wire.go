@@ -57,7 +57,8 @@ func (d *Delivery) connect(ctx context.Context) (net.Conn, error) {
 	return secure, nil
 }
 
-// write sends the request as Grantex does, the body in one chunk.
+// write sends the request as Grantex does, the body in one chunk. An empty body
+// has none: a chunk without bytes is the one that ends a body.
 func (d *Delivery) write(conn net.Conn, at time.Time, cut bool) error {
 	head := d.head(at)
 	if cut {
@@ -68,11 +69,14 @@ func (d *Delivery) write(conn net.Conn, at time.Time, cut bool) error {
 		}
 		return ErrCut
 	}
-	_, err := conn.Write(append(append(head, d.Body...), "\r\n0\r\n\r\n"...))
+	if len(d.Body) > 0 {
+		head = append(append(head, d.Body...), "\r\n"...)
+	}
+	_, err := conn.Write(append(head, "0\r\n\r\n"...))
 	return err
 }
 
-// head returns all that comes before the body.
+// head returns all that comes before the body, the size of its chunk included.
 func (d *Delivery) head(at time.Time) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", d.URL.RequestURI())
@@ -82,7 +86,10 @@ func (d *Delivery) head(at time.Time) []byte {
 			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 		}
 	}
-	fmt.Fprintf(&b, "Host: %s\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", d.URL.Host, len(d.Body))
+	fmt.Fprintf(&b, "Host: %s\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", d.URL.Host)
+	if len(d.Body) > 0 {
+		fmt.Fprintf(&b, "%x\r\n", len(d.Body))
+	}
 	return b.Bytes()
 }
 

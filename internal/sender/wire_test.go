@@ -72,6 +72,25 @@ func TestCut(t *testing.T) {
 	})
 }
 
+// TestEmptyBody holds that no body is sent as none, and that one which is cut
+// does not come to its end.
+func TestEmptyBody(t *testing.T) {
+	for cut, want := range []string{"0\r\n\r\n", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			raw := make(chan []byte, 1)
+			d := newDelivery(t, func(c net.Conn) {
+				all, _ := io.ReadAll(c)
+				raw <- all
+			})
+			d.Body, d.Cut, d.Timeout = nil, cut, time.Second
+			require.Equal(t, cut == 1, errors.Is(first(t, d).Err, sender.ErrCut))
+			_, body, found := strings.Cut(string(<-raw), "\r\n\r\n")
+			require.True(t, found)
+			require.Equal(t, want, body)
+		})
+	}
+}
+
 // TestCutOfAConnectionThatIsGone holds that ErrCut tells only of what was done.
 func TestCutOfAConnectionThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
