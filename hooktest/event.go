@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -36,17 +37,25 @@ func NewEvent(data grantexhook.Payload) Event {
 	case Event:
 		return fill(e)
 	case *Event:
-		return fill(*e)
+		if e != nil {
+			return fill(*e)
+		}
 	}
 	return fill(Event{Data: data})
 }
 
 // EventType returns the type of the event.
 func (e Event) EventType() string {
-	if e.Type == "" && e.Data != nil {
+	if e.Type == "" && e.Data != nil && !isNilPointer(e.Data) {
 		return e.Data.EventType()
 	}
 	return e.Type
+}
+
+// isNilPointer reports what EventType, as a method of the type itself, panics on.
+func isNilPointer(p grantexhook.Payload) bool {
+	v := reflect.ValueOf(p)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 func fill(e Event) Event {
@@ -97,6 +106,10 @@ func (r Raw) EventType() string {
 // a new id and the time of now unless p is an [Event] or [Raw]. It is what
 // [grantexhook.Dispatcher.Dispatch] takes.
 //
+// At any depth of p, and whatever its type, a time in a field whose name ends in
+// At is written in UTC with milliseconds, even if p has it as a string, and nil
+// in a field "scopes" as an empty list. What has to stay as it is can be [Raw].
+//
 // It fails the test if p is nil, has no type, or is not encoded as an object.
 func Body(t testing.TB, p grantexhook.Payload) []byte {
 	t.Helper()
@@ -107,6 +120,9 @@ func Body(t testing.TB, p grantexhook.Payload) []byte {
 		t.Fatalf("hooktest: the payload is nil")
 	}
 	e := NewEvent(p)
+	if isNilPointer(e.Data) {
+		t.Fatalf("hooktest: the payload is nil, a %T", e.Data)
+	}
 	if e.Type == "" {
 		t.Fatalf("hooktest: the event has no type: EventType of %T returns none", p)
 	}

@@ -113,6 +113,11 @@ func TestBodyRefuses(t *testing.T) {
 		want    string
 	}{
 		{"nil", nil, "the payload is nil"},
+		{"nil pointer", (*grantexhook.GrantRevoked)(nil), "the payload is nil, a *grantexhook.GrantRevoked"},
+		{"nil pointer to an Event", (*hooktest.Event)(nil), "the payload is nil, a *hooktest.Event"},
+		{"nil pointer in an Event", hooktest.Event{Data: (*grantexhook.GrantRevoked)(nil)}, "the payload is nil, a *grantexhook.GrantRevoked"},
+		{"nil pointer in an envelope", hooktest.NewEvent((*grantexhook.GrantRevoked)(nil)), "the payload is nil, a *grantexhook.GrantRevoked"},
+		{"nil pointer to a body", (*hooktest.Raw)(nil), "the payload is nil, a *hooktest.Raw"},
 		{"no type", untyped{}, "no type: EventType of hooktest_test.untyped"},
 		{"zero Event", hooktest.Event{}, "no type"},
 		{"no object", list{1}, "hooktest_test.list cannot be delivered"},

@@ -43,6 +43,7 @@ func TestBody(t *testing.T) {
 		{"controls", object{"a": "\x00\b\t\n\f\r\x1f\x7f"}, `{"a":"\u0000\b\t\n\f\r\u001f` + "\x7f" + `"}`},
 		{"whole second", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, `{"endsAt":"2026-01-02T03:04:05.000Z"}`},
 		{"nanoseconds elsewhere", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 6_999_999, east)}, `{"endsAt":"2026-01-02T01:34:05.006Z"}`},
+		{"at any depth", object{"a": []any{object{"endsAt": "2026-01-02T03:04:05+01:00", "scopes": nil}}}, `{"a":[{"endsAt":"2026-01-02T02:04:05.000Z","scopes":[]}]}`},
 		{"no time", object{"endsAt": "2026-99-02T03:04:05Z"}, `{"endsAt":"2026-99-02T03:04:05Z"}`},
 		{"time in a text", object{"text": `At":"2026-01-02T03:04:05Z"`}, `{"text":"At\":\"2026-01-02T03:04:05Z\""}`},
 		{"no scopes", grantexhook.TokenIssued{}, `{"tokenId":"","grantId":"","agentId":"","principalId":"","scopes":[],"expiresAt":"0001-01-01T00:00:00.000Z"}`},
