@@ -1,7 +1,9 @@
 package hooktest_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,9 +16,12 @@ type fakeT struct {
 	testing.TB
 	errors []string
 	fatal  string
+	output bytes.Buffer
 }
 
 func (*fakeT) Helper() {}
+
+func (t *fakeT) Output() io.Writer { return &t.output }
 
 func (t *fakeT) Errorf(format string, args ...any) {
 	t.errors = append(t.errors, fmt.Sprintf(format, args...))

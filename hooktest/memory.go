@@ -2,9 +2,11 @@ package hooktest
 
 import (
 	"context"
+	"log"
 	"net"
 	"net/http"
 	"sync"
+	"testing"
 )
 
 // A memoryServer serves a handler over pipes. All its goroutines begin in the
@@ -13,12 +15,19 @@ type memoryServer struct {
 	http.Server
 	conns  chan net.Conn
 	closed chan struct{}
-	wg     sync.WaitGroup // the goroutines of Serve and of the connections
+	wg     sync.WaitGroup // the goroutines of Serve and of the connections, and the handlers
 }
 
-func serve(h http.Handler) *memoryServer {
+// serve lets t have the log of the server, which tells of panics.
+func serve(t testing.TB, h http.Handler) *memoryServer {
+	t.Helper()
 	s := &memoryServer{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s.Handler = h
+	s.ErrorLog = log.New(t.Output(), "", 0)
+	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.wg.Add(1) // a handler that hijacks its connection outlives it for the server
+		defer s.wg.Done()
+		h.ServeHTTP(w, r)
+	})
 	s.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:

@@ -16,7 +16,9 @@ import (
 // a chunked body, ten seconds for the whole exchange, and no redirect followed.
 // What is not answered with 2xx is tried again, whatever Retry-After says: five
 // attempts in all, which begin 60, 90, 150 and 270 seconds after one another, all
-// with the same body, each with a timestamp and a V2 signature of its own.
+// with the same body, each with a timestamp and a V2 signature of its own. Each
+// has a connection of its own as well, although it asks to keep it alive as
+// Grantex does.
 //
 // It needs a Secret and either a Handler or a URL; the zero value of every other
 // field is what Grantex does. Its methods do not change it and may be called
@@ -29,7 +31,8 @@ type Sender struct {
 	// Handler is delivered to by a real [http.Server] over connections in
 	// memory, which work inside a [testing/synctest] bubble. What still runs in
 	// it after the last hang-up is waited for: when Deliver returns, nothing of
-	// the delivery is under way any more.
+	// the delivery is under way any more. If the Handler never returns, Deliver
+	// does not either. The log of the test has the stack of one that panics.
 	Handler http.Handler
 
 	// Path of the request to Handler, with a query if there is one: "/" if
@@ -38,7 +41,9 @@ type Sender struct {
 
 	// URL is delivered to over the network, as is the one of an
 	// [net/http/httptest.Server]. Not inside a bubble: its clock stands still
-	// while anything waits for a network.
+	// while anything waits for a network. With https the certificate has to be
+	// one that this machine trusts, which that of httptest.NewTLSServer is not:
+	// send it a NewRequest with the Client of that server.
 	URL string
 
 	// Attempts is how many attempts are made, from 1 to 5: 5 if zero.
@@ -72,17 +77,24 @@ func (s Sender) Deliver(t testing.TB, p grantexhook.Payload) Report {
 
 // DeliverAtOnce is like [Sender.Deliver] for several events, or several copies
 // of one, each in a goroutine of its own. It returns, in the order of the
-// arguments, when the last of them is delivered or given up.
+// arguments, when the last of them is delivered or given up. It fails the test if
+// there is none.
 func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []Report {
 	t.Helper()
 	s.check(t)
+	switch {
+	case s.Handler == nil && s.URL == "":
+		t.Fatalf("hooktest: the Sender has no target; set Handler or URL")
+	case len(payloads) == 0:
+		t.Fatalf("hooktest: there is nothing to deliver; give DeliverAtOnce at least one payload")
+	}
 	delivery := sender.Delivery{URL: s.url(t), Secret: s.Secret, Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout}
 	bodies := make([][]byte, len(payloads))
 	for i, p := range payloads {
 		bodies[i] = Body(t, p)
 	}
 	if s.Handler != nil {
-		server := serve(s.Handler)
+		server := serve(t, s.Handler)
 		defer server.stop()
 		delivery.Dial = server.dial
 	}
@@ -113,13 +125,13 @@ func (s Sender) attempts(d *sender.Delivery) Report {
 	return r
 }
 
-// check fails the test if the Sender is not one that can deliver.
+// check fails the test if the Sender can neither deliver nor make a request.
 func (s Sender) check(t testing.TB) {
 	t.Helper()
-	s.checkSecret(t)
+	if _, err := grantexhook.NewVerifier(s.Secret, nil); err != nil {
+		t.Fatalf("hooktest: Sender.Secret: %v", err)
+	}
 	switch {
-	case s.Handler == nil && s.URL == "":
-		t.Fatalf("hooktest: the Sender has no target; set Handler or URL")
 	case s.Handler != nil && s.URL != "":
 		t.Fatalf("hooktest: the Sender has two targets; set either Handler or URL")
 	case s.URL != "" && s.Path != "":

@@ -114,17 +114,32 @@ func TestOutsideABubble(t *testing.T) {
 	require.Equal(t, started, ended)
 }
 
+// TestHijack holds that a handler is waited for whose connection is no longer
+// the server's.
 func TestHijack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		ended := false
 		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				panic(err)
 			}
 			conn.Close()
+			time.Sleep(time.Hour)
+			ended = true
 		})
 		report := hooktest.Sender{Secret: secret, Handler: h, Attempts: 1}.Deliver(t, revoked)
 		require.Error(t, report[0].Err)
+		require.True(t, ended)
+	})
+}
+
+func TestPanicIsLoggedByTheTest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(errDown) })
+		got := fake(func(t testing.TB) { hooktest.Sender{Secret: secret, Handler: h, Attempts: 1}.Deliver(t, revoked) })
+		require.Contains(t, got.output.String(), errDown.Error())
+		require.Contains(t, got.output.String(), "TestPanicIsLoggedByTheTest", "the stack")
 	})
 }
 
@@ -153,7 +168,6 @@ func TestDeliverRefuses(t *testing.T) {
 		want   string
 	}{
 		{"no secret", hooktest.Sender{Handler: h}, "Sender.Secret: grantexhook: the secret is empty"},
-		{"no target", hooktest.Sender{Secret: secret}, "no target; set Handler or URL"},
 		{"two targets", hooktest.Sender{Secret: secret, Handler: h, URL: "http://example.com"}, "two targets; set either"},
 		{"path of a URL", hooktest.Sender{Secret: secret, URL: "http://example.com", Path: "/x"}, "Path is for a Handler"},
 		{"URL that is none", hooktest.Sender{Secret: secret, URL: "localhost:8080"}, "http://"},
@@ -165,9 +179,11 @@ func TestDeliverRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			requireFatal(t, tt.want, func(t testing.TB) { tt.sender.Deliver(t, revoked) })
-			requireFatal(t, tt.want, func(t testing.TB) { tt.sender.DeliverAtOnce(t) })
+			requireFatal(t, tt.want, func(t testing.TB) { tt.sender.NewRequest(t, revoked) })
 		})
 	}
+	requireFatal(t, "no target; set Handler or URL", func(t testing.TB) { hooktest.Sender{Secret: secret}.Deliver(t, revoked) })
+	requireFatal(t, "nothing to deliver", func(t testing.TB) { hooktest.Sender{Secret: secret, Handler: h}.DeliverAtOnce(t) })
 }
 
 func TestEmptyReport(t *testing.T) {
