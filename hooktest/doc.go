@@ -23,8 +23,8 @@
 //		}
 //	})
 //
-// Outside a bubble it retries in real time; set Attempts to 1 to see only the
-// first.
+// Outside a bubble it retries in real time, but not past the deadline of go test:
+// then it fails the test. Set Attempts to 1 to see only the first.
 //
 // # Misbehaviour
 //

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -14,14 +15,17 @@ import (
 // A fakeT is a test that fails without failing the one that runs it.
 type fakeT struct {
 	testing.TB
-	errors []string
-	fatal  string
-	output bytes.Buffer
+	errors   []string
+	fatal    string
+	output   bytes.Buffer
+	deadline time.Time // none if zero
 }
 
 func (*fakeT) Helper() {}
 
 func (t *fakeT) Output() io.Writer { return &t.output }
+
+func (t *fakeT) Deadline() (time.Time, bool) { return t.deadline, !t.deadline.IsZero() }
 
 func (t *fakeT) Errorf(format string, args ...any) {
 	t.errors = append(t.errors, fmt.Sprintf(format, args...))
@@ -33,8 +37,11 @@ func (t *fakeT) Fatalf(format string, args ...any) {
 }
 
 // fake runs f as a test of its own.
-func fake(f func(t testing.TB)) *fakeT {
-	t := new(fakeT)
+func fake(f func(t testing.TB)) *fakeT { return fakeUntil(time.Time{}, f) }
+
+// fakeUntil is fake with a deadline.
+func fakeUntil(deadline time.Time, f func(t testing.TB)) *fakeT {
+	t := &fakeT{deadline: deadline}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

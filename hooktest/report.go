@@ -42,12 +42,16 @@ func (r Report) String() string {
 	return strings.Join(lines, "\n")
 }
 
-func (r Report) check(t testing.TB) {
+// check fails the test if the last answer crashes the sender, or if the deadline
+// kept it from making all of its attempts.
+func (r Report) check(t testing.TB, attempts int) {
 	t.Helper()
-	for _, a := range r {
-		if sender.Attempt(a).Crashes() {
-			t.Errorf("hooktest: the handler answered %d %s, which CRASHES the process of the real sender, again at every attempt; never answer 204, 205 or 304: answer 200 with a short body",
-				a.Status, http.StatusText(a.Status))
-		}
+	switch last := sender.Attempt(r[len(r)-1]); {
+	case last.Crashes():
+		t.Errorf("hooktest: the handler answered %d %s, which CRASHES the process of the real sender, again at every attempt; never answer 204, 205 or 304: answer 200 with a short body",
+			last.Status, http.StatusText(last.Status))
+	case !last.Delivered() && len(r) < attempts:
+		t.Fatalf("hooktest: attempt %d would begin after the deadline of the test, which is that of go test -timeout; deliver inside a testing/synctest bubble, where waiting takes no time, or set Attempts to 1; so far:\n%v",
+			len(r)+1, r)
 	}
 }

@@ -1,6 +1,7 @@
 package hooktest
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -69,7 +70,9 @@ type Sender struct {
 // Deliver delivers an event and returns the attempts that were made. It fails
 // the test if the Sender or p cannot be used (see [Body]), and if the answer is
 // 204, 205 or 304: there the real sender crashes, and here the attempts end.
-// Whether the event had to be delivered is for the test to say.
+// Outside a bubble it also fails the test instead of waiting for a retry that
+// would come after the deadline of go test -timeout. Whether the event had to be
+// delivered is for the test to say.
 func (s Sender) Deliver(t testing.TB, p grantexhook.Payload) Report {
 	t.Helper()
 	return s.DeliverAtOnce(t, p)[0]
@@ -98,25 +101,41 @@ func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []R
 		defer server.stop()
 		delivery.Dial = server.dial
 	}
+	ctx := context.Background()
+	if at, ok := deadline(t); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, at)
+		defer cancel()
+	}
 	reports := make([]Report, len(payloads))
 	var wg sync.WaitGroup
 	for i := range payloads {
 		wg.Go(func() {
 			d := delivery
 			d.Body = bodies[i]
-			reports[i] = s.attempts(&d)
+			reports[i] = s.attempts(ctx, &d)
 		})
 	}
 	wg.Wait()
 	for _, r := range reports {
-		r.check(t)
+		r.check(t, cmp.Or(s.Attempts, sender.MaxAttempts))
 	}
 	return reports
 }
 
-func (s Sender) attempts(d *sender.Delivery) Report {
+// deadline returns when t has to have ended, if it has to. Inside a bubble it has
+// not, and its method panics.
+func deadline(t testing.TB) (at time.Time, ok bool) {
+	defer func() { recover() }()
+	if t, has := t.(interface{ Deadline() (time.Time, bool) }); has {
+		return t.Deadline()
+	}
+	return at, false
+}
+
+func (s Sender) attempts(ctx context.Context, d *sender.Delivery) Report {
 	var r Report
-	for a := range d.Attempts(context.Background()) {
+	for a := range d.Attempts(ctx) {
 		r = append(r, Attempt(a))
 		if len(r) == s.Attempts {
 			break

@@ -143,6 +143,39 @@ func TestPanicIsLoggedByTheTest(t *testing.T) {
 	})
 }
 
+// TestDeadline holds that no retry is waited for that the deadline of the test
+// would forestall.
+func TestDeadline(t *testing.T) {
+	tests := []struct {
+		name     string
+		deadline time.Duration
+		sender   hooktest.Sender
+		status   int
+		fatal    string
+		took     time.Duration
+	}{
+		{"before the first retry", time.Minute - 1, hooktest.Sender{}, 500, "attempt 2 would begin after the deadline", 0},
+		{"before the second retry", 150*time.Second - 1, hooktest.Sender{}, 500, "attempt 3 would begin after the deadline", time.Minute},
+		{"after the last retry", 571 * time.Second, hooktest.Sender{}, 500, "", 570 * time.Second},
+		{"no retry is asked for", time.Second, hooktest.Sender{Attempts: 1}, 500, "", 0},
+		{"none is needed", time.Second, hooktest.Sender{}, 200, "", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				s := tt.sender
+				s.Secret = secret
+				s.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(tt.status) })
+				got := fakeUntil(start.Add(tt.deadline), func(t testing.TB) { s.Deliver(t, revoked) })
+				require.Equal(t, tt.fatal != "", got.fatal != "", got.fatal)
+				require.Contains(t, got.fatal, tt.fatal)
+				require.Equal(t, tt.took, time.Since(start))
+			})
+		})
+	}
+}
+
 func TestForbiddenStatuses(t *testing.T) {
 	for _, status := range []int{http.StatusNoContent, http.StatusResetContent, http.StatusNotModified} {
 		t.Run(http.StatusText(status), func(t *testing.T) {

@@ -90,8 +90,9 @@ func ParseURL(rawURL string) (*url.URL, error) {
 
 // Attempts makes the attempts at the delivery and yields each when it is over:
 // up to [MaxAttempts] at the times that were measured, until one succeeds, one
-// crashes the sender, or ctx ends. Each is signed anew. Only the status counts:
-// no redirect is followed and no Retry-After heeded.
+// crashes the sender, ctx ends, or the next would come after its deadline. Each
+// is signed anew. Only the status counts: no redirect is followed and no
+// Retry-After heeded.
 func (d *Delivery) Attempts(ctx context.Context) iter.Seq[Attempt] {
 	return func(yield func(Attempt) bool) {
 		for n := range MaxAttempts {
@@ -107,6 +108,9 @@ func (d *Delivery) Attempts(ctx context.Context) iter.Seq[Attempt] {
 }
 
 func sleepUntil(ctx context.Context, at time.Time) bool {
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(at) {
+		return false
+	}
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
 	select {

@@ -176,15 +176,30 @@ func TestHangUp(t *testing.T) {
 
 func TestAttemptsEndWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Second)
-		defer cancel()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer time.AfterFunc(time.Minute+time.Second, cancel).Stop()
 		var n int
 		for a := range newDelivery(t, answering("HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n")).Attempts(ctx) {
 			require.Equal(t, http.StatusInternalServerError, a.Status)
 			n++
 		}
 		require.Equal(t, 2, n)
-		require.Equal(t, context.DeadlineExceeded, ctx.Err())
+		require.ErrorIs(t, ctx.Err(), context.Canceled)
+	})
+}
+
+// TestAttemptsEndBeforeTheDeadline holds that nothing waits for an attempt that
+// cannot be made.
+func TestAttemptsEndBeforeTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Second)
+		defer cancel()
+		start, n := time.Now(), 0
+		for range newDelivery(t, answering("HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n")).Attempts(ctx) {
+			n++
+		}
+		require.Equal(t, 2, n)
+		require.Equal(t, time.Minute, time.Since(start))
 	})
 }
 
