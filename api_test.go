@@ -89,6 +89,18 @@ func cut(status int, body string) http.HandlerFunc {
 	}
 }
 
+// raw answers with these bytes and closes the connection.
+func raw(answer string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		io.WriteString(conn, answer)
+		conn.Close()
+	}
+}
+
 // An api is a server in the place of Grantex that keeps what it is asked.
 type api struct {
 	*httptest.Server

@@ -9,13 +9,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,9 +36,11 @@ const (
 // are. Printed, logged or encoded it does not show its APIKey; for a struct of
 // yours that holds a Client, the limits are those of [Secret].
 //
-// It repeats no call and follows no redirect. What the API refuses is an
-// [*APIError]; a mistake in the fields or the arguments is an error before
-// anything is sent. An answer of more than 1 MiB is an error too.
+// Create is sent once; net/http may repeat the others on a new connection if one
+// that it kept turns out to be lost. A redirect is an error, not followed; one
+// that a Transport follows by itself is reported after the fact. What the API
+// refuses is an [*APIError]; a mistake in the fields or the arguments is an error
+// before anything is sent. An answer of more than 1 MiB is an error too.
 type Client struct {
 	// APIKey is that of the account.
 	APIKey string
@@ -51,12 +54,16 @@ type Client struct {
 	// not asked.
 	//
 	// List, Delete and Deliveries may be repeated, for instance by
+	// github.com/hashicorp/go-retryablehttp:
 	//
-	//	HTTPClient: retryablehttp.NewClient().StandardClient()
+	//	rc := retryablehttp.NewClient()
+	//	rc.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	//	c.HTTPClient = rc.StandardClient()
 	//
-	// of github.com/hashicorp/go-retryablehttp. Create and Rotate must not be,
-	// and such a client repeats POST as it does GET: call these two on a second
-	// Client, whose HTTPClient does not retry.
+	// Without the second line it follows redirects, and takes the APIKey to other
+	// ports, to subdomains and from https to http. Create and Rotate must not be
+	// repeated, and such a client repeats POST as it does GET: call these two on a
+	// second Client, whose HTTPClient does not retry.
 	HTTPClient *http.Client
 }
 
@@ -99,21 +106,27 @@ func call[T result](ctx context.Context, c *Client, method, path string, body []
 
 // do sends a request, once, and returns the body of an answer with 2xx.
 func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	req, err := c.request(ctx, method, path, body)
+	var conn connection
+	req, err := c.request(conn.watch(ctx), method, path, body)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := c.http().Do(req)
 	if err != nil {
-		return nil, c.failed(err)
+		failed := c.failed(err)
+		failed.unheard = conn.none()
+		return nil, failed
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < 200 { // the body of 101 is the connection, which has no end and knows no context
+		return nil, c.failed(fmt.Errorf("%s %s: the answer is %d, which is none; is Client.BaseURL right?", method, path, resp.StatusCode))
+	}
 	if resp.Request != nil && resp.Request.Response != nil { // set where a client within a Transport did so
 		return nil, c.failed(fmt.Errorf("%s %s: Client.HTTPClient followed a redirect; it must not", method, path))
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
+	case resp.StatusCode > 299:
 		return nil, newAPIError(resp, text, c.APIKey) // whatever of it could be read
 	case err != nil:
 		return nil, c.failed(fmt.Errorf("%s %s: reading the answer: %w", method, path, err))
@@ -182,29 +195,43 @@ func (c *Client) checkKey() error {
 
 // A callError is a call that brought no answer, or none that can be used.
 type callError struct {
-	text   string
-	causes []error
+	text    string
+	causes  []error
+	unheard bool // certainly
 }
 
 func (e *callError) Error() string   { return e.text }
 func (e *callError) Unwrap() []error { return e.causes }
 
 // failed cleans the text of an error that may quote what the other side sent.
-func (c *Client) failed(err error) error {
-	return &callError{clean("grantexhook: "+err.Error(), c.APIKey, maxLine), []error{err}}
+func (c *Client) failed(err error) *callError {
+	return &callError{text: clean("grantexhook: "+err.Error(), c.APIKey, maxLine), causes: []error{err}}
 }
 
+// A connection is what a call has asked for and got, over all attempts that a
+// Transport makes at it.
+type connection struct{ asked, got atomic.Bool }
+
+func (c *connection) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { c.asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
+	})
+}
+
+// none reports whether there never was one. Of a Transport that does not say
+// what it does, nothing is known.
+func (c *connection) none() bool { return c.asked.Load() && !c.got.Load() }
+
 // maybeHeard reports whether a call that failed may have had its effect. It had
-// none if it was refused, if nothing was sent, or if there was no connection.
+// none if it was refused, if nothing was sent, or if there was no connection. 303
+// is how a server answers what it has done (RFC 9110, section 15.4.4).
 func maybeHeard(err error) bool {
 	if e, ok := errors.AsType[*APIError](err); ok {
-		return e.StatusCode >= 500 || e.StatusCode == http.StatusRequestTimeout
+		return e.StatusCode >= 500 || e.StatusCode == http.StatusRequestTimeout || e.StatusCode == http.StatusSeeOther
 	}
-	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "proxyconnect") {
-		return false
-	}
-	_, sent := errors.AsType[*callError](err)
-	return sent
+	e, ok := errors.AsType[*callError](err)
+	return ok && !e.unheard
 }
 
 var userAgent = sync.OnceValue(func() string {

@@ -67,8 +67,9 @@ type Delivery struct {
 // The request is sent once and never again, since a second one would make a
 // second endpoint. If it may have been heard and yet brought no secret, be it
 // that the connection broke or that the answer was a 5xx or not to be
-// understood, the error matches [ErrMaybeCreated]. With any other error, nothing
-// was created.
+// understood, the error matches [ErrMaybeCreated]; so does any from a Transport
+// that does not say by net/http/httptrace whether it got a connection. With any
+// other error, nothing was created.
 func (c *Client) Create(ctx context.Context, url string, events ...string) (*Endpoint, error) {
 	if url == "" || len(events) == 0 {
 		return nil, errors.New("grantexhook: Create needs a URL and at least one type of event, such as TypeGrantRevoked")
