@@ -86,22 +86,22 @@ func (c Client) text() string {
 	return fmt.Sprintf("grantexhook.Client{BaseURL: %s, APIKey: %s}", base, redacted)
 }
 
-// A result is what a call decodes from the answer to it.
-type result interface {
-	complete() bool // whether it has what must be there
-}
-
-// call sends a request and decodes the answer to it.
-func call[T result](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
+// call sends a request and decodes the answer to it, which is none unless it is
+// complete.
+func call[T any](ctx context.Context, c *Client, method, path string, body []byte, complete func(T) bool) (T, error) {
 	var out, none T
 	text, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return none, err
 	}
-	if json.Unmarshal(text, &out) != nil || !out.complete() { // the decoder's error would quote the answer
-		return none, c.failed(fmt.Errorf("%s %s: the API does not answer with such JSON as this call expects, but with %d other bytes; is Client.BaseURL right?", method, path, len(text)))
+	if json.Unmarshal(text, &out) != nil || !complete(out) { // the decoder's error would quote the answer
+		return none, c.unexpected(method, path, text)
 	}
 	return out, nil
+}
+
+func (c *Client) unexpected(method, path string, text []byte) error {
+	return c.failed(fmt.Errorf("%s %s: the API does not answer with such JSON as this call expects, but with %d other bytes; is Client.BaseURL right?", method, path, len(text)))
 }
 
 // do sends a request, once, and returns the body of an answer with 2xx.

@@ -50,7 +50,7 @@ func (g *grantex) deliveries(w http.ResponseWriter, r *http.Request) {
 		list = append(list, map[string]any{"id": fmt.Sprint("whd_", i), "status": "pending", "createdAt": time.Now().Add(-time.Minute)})
 	}
 	g.pending = max(0, g.pending-1)
-	json.NewEncoder(w).Encode(map[string]any{"deliveries": list, "total": len(list)})
+	json.NewEncoder(w).Encode(map[string]any{"deliveries": list, "total": len(list), "page": 1})
 }
 
 func (g *grantex) remove(w http.ResponseWriter, r *http.Request) {

@@ -108,31 +108,34 @@ func TestClientRefusesAnswers(t *testing.T) {
 	tests := []struct {
 		name   string
 		answer http.HandlerFunc
+		delete bool // refuses it too
 		want   string
 	}{
-		{"empty", says(200, ""), "with 0 other bytes"},
-		{"no content", says(204, ""), "with 0 other bytes"},
-		{"page", says(200, "<html>sign in</html>"), "with 20 other bytes; is Client.BaseURL right?"},
-		{"other object", says(200, "{}"), "with 2 other bytes"},
-		{"null", says(200, `{"webhooks":null,"deliveries":null}`), "other bytes"},
-		{"array", says(200, "[]"), "with 2 other bytes"},
-		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), "other bytes"},
-		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), "with 33 other bytes"},
-		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), "other bytes"},
-		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), "the answer is larger than 1048576 bytes"},
-		{"cut", cut(200, `{"webhooks":[`), "reading the answer: unexpected EOF"},
-		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), "the answer is 101, which is none; is Client.BaseURL right?"},
+		{"empty", says(200, ""), false, "with 0 other bytes"},
+		{"no content", says(204, ""), false, "with 0 other bytes"},
+		{"page", says(200, "<html>sign in</html>"), true, "with 20 other bytes; is Client.BaseURL right?"},
+		{"other object", says(200, "{}"), false, "with 2 other bytes"},
+		{"null", says(200, `{"webhooks":null,"deliveries":null}`), false, "other bytes"},
+		{"null among them", says(200, `{"webhooks":[null],"deliveries":[null],"total":1,"page":1}`), false, "other bytes"},
+		{"no ID", says(200, `{"webhooks":[{"id":"wh_1"},{"url":"https://example.com"}],"deliveries":[{"id":"whd_1"},{"eventId":"evt_1"}],"total":2,"page":1}`), false, "other bytes"},
+		{"array", says(200, "[]"), false, "with 2 other bytes"},
+		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), true, "other bytes"},
+		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), true, "with 33 other bytes"},
+		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), false, "other bytes"},
+		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), true, "the answer is larger than 1048576 bytes"},
+		{"cut", cut(200, `{"webhooks":[`), true, "reading the answer: unexpected EOF"},
+		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), true, "the answer is 101, which is none; is Client.BaseURL right?"},
 	}
 	for _, tt := range tests {
 		for _, call := range everyCall {
-			if call.name == "delete" {
-				continue // of its answer, the status is all
+			if call.name == "delete" && !tt.delete {
+				continue // of its answer, any JSON or none will do
 			}
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				a := newAPI(t, tt.answer)
 				err := call.call(t.Context(), a.client())
 				require.ErrorContains(t, err, tt.want)
-				require.Regexp(t, `^grantexhook: (GET|POST) /v1/webhooks`, err.Error())
+				require.Regexp(t, `^grantexhook: (GET|POST|DELETE) /v1/webhooks`, err.Error())
 				require.NotContains(t, err.Error(), secret)
 				require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
 				require.Len(t, a.lines(), 1)

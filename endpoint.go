@@ -62,7 +62,9 @@ type Delivery struct {
 
 // Create makes an endpoint to which Grantex delivers the events of these types;
 // [Dispatcher.Types] are those that have a handler. Its Secret is shown only
-// here: keep it at once.
+// here: keep string(e.Secret) at once, since encoding or storing the Endpoint
+// stores "[redacted]". An answer is not refused for what it says besides ID and
+// Secret; what of that is not understood is left zero.
 //
 // The request is sent once and never again, since a second one would make a
 // second endpoint. If it may have been heard and yet brought no secret, be it
@@ -78,7 +80,7 @@ func (c *Client) Create(ctx context.Context, url string, events ...string) (*End
 		URL    string   `json:"url"`
 		Events []string `json:"events"`
 	}{url, events})
-	created, err := call[newEndpoint](ctx, c, http.MethodPost, "/v1/webhooks", body)
+	created, err := call(ctx, c, http.MethodPost, "/v1/webhooks", body, newEndpoint.complete)
 	if err != nil {
 		return nil, maybeCreated(err)
 	}
@@ -87,7 +89,7 @@ func (c *Client) Create(ctx context.Context, url string, events ...string) (*End
 
 // List returns all endpoints, the newest first, without their secrets.
 func (c *Client) List(ctx context.Context) ([]Endpoint, error) {
-	list, err := call[endpointList](ctx, c, http.MethodGet, "/v1/webhooks", nil)
+	list, err := call(ctx, c, http.MethodGet, "/v1/webhooks", nil, endpointList.complete)
 	return list.Webhooks, err
 }
 
@@ -100,7 +102,10 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.do(ctx, http.MethodDelete, path, nil)
+	text, err := c.do(ctx, http.MethodDelete, path, nil)
+	if err == nil && len(text) > 0 && !json.Valid(text) { // the page of another host
+		return c.unexpected(http.MethodDelete, path, text)
+	}
 	return err
 }
 
@@ -108,7 +113,8 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 // endpoint, the newest first: with this status, which is one of the Status
 // constants, or all if it is empty. It asks for a page of a hundred when the one
 // before is used up, and anew in each loop over it. An error is the last that
-// it yields, beside a zero Delivery.
+// it yields, beside a zero Delivery. Only ctx bounds a list that grows faster than
+// it is read.
 //
 // The pages are cut from a list that changes meanwhile. New deliveries push
 // others on to the next page, so that one may come twice: tell by its ID.
@@ -129,7 +135,7 @@ func (c *Client) Deliveries(ctx context.Context, endpointID, status string) iter
 				}
 			}
 			seen += len(p.Deliveries)
-			if len(p.Deliveries) == 0 || seen >= p.Total {
+			if len(p.Deliveries) == 0 || seen >= *p.Total {
 				return
 			}
 		}
@@ -145,14 +151,17 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 	if status != "" { // the API refuses an empty one
 		query.Set("status", status)
 	}
-	return call[deliveryPage](ctx, c, http.MethodGet, path+"/deliveries?"+query.Encode(), nil)
+	return call(ctx, c, http.MethodGet, path+"/deliveries?"+query.Encode(), nil, func(p deliveryPage) bool {
+		return p.Page == page && p.complete() // a cache may ignore the query
+	})
 }
 
 // Rotate creates a twin of an endpoint, with the same URL and events and a
 // secret of its own, and leaves the old one as it is, so that every event is
 // delivered by both. To replace a secret without losing an event:
 //
-//  1. Rotate, and keep the Secret and the CreatedAt of the twin.
+//  1. Rotate, and keep the Secret and the CreatedAt of the twin, or the time if
+//     that is zero.
 //  2. Accept both: deploy [NewVerifier] with the new secret, and with the old
 //     one in [Options].PreviousSecrets. Until then the twin's deliveries are
 //     refused, which does no harm: the old endpoint brings the same events.
@@ -221,17 +230,32 @@ func maybeCreated(err error) error {
 // A newEndpoint is the only answer with a secret.
 type newEndpoint struct{ Endpoint }
 
-func (e newEndpoint) complete() bool { return e.ID != "" && e.Secret != "" }
+// UnmarshalJSON does not lose the secret to what stands beside it.
+func (e *newEndpoint) UnmarshalJSON(text []byte) error {
+	_ = json.Unmarshal(text, &e.Endpoint) // as far as it goes
+	return json.Unmarshal(text, &struct {
+		ID     *string
+		Secret *Secret
+	}{&e.ID, &e.Secret})
+}
+
+func (e newEndpoint) complete() bool { return e.ID != "" && e.Secret != "" && e.Secret != redacted }
 
 type endpointList struct {
 	Webhooks []Endpoint `json:"webhooks"`
 }
 
-func (l endpointList) complete() bool { return l.Webhooks != nil }
+func (l endpointList) complete() bool {
+	return l.Webhooks != nil && !slices.ContainsFunc(l.Webhooks, func(e Endpoint) bool { return e.ID == "" })
+}
 
 type deliveryPage struct {
 	Deliveries []Delivery `json:"deliveries"`
-	Total      int        `json:"total"`
+	Total      *int       `json:"total"` // to tell 0 from none, which would end the list
+	Page       int        `json:"page"`
 }
 
-func (p deliveryPage) complete() bool { return p.Deliveries != nil }
+func (p deliveryPage) complete() bool {
+	return p.Deliveries != nil && p.Total != nil && *p.Total >= 0 &&
+		!slices.ContainsFunc(p.Deliveries, func(d Delivery) bool { return d.ID == "" })
+}

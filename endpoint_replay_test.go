@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -219,13 +220,14 @@ func TestDeliveryFields(t *testing.T) {
 func TestDeliveriesPagesReplayed(t *testing.T) {
 	_, named := exchanges(t)
 	first, second, beyond := named["deliveries-page1-size1"], named["deliveries-page2-size1"], named["deliveries-page3-size1-beyond-end"]
+	nothing := says(200, strings.Replace(beyond.Response.Body, `"page":3`, `"page":2`, 1))
 	tests := []struct {
 		name  string
 		pages []http.Handler
 		want  []string
 	}{
 		{"both", []http.Handler{first, second, beyond}, []string{"whd_01M843VCJSD3BQHW0KCZV35T2C", "whd_01M843VCJDD7WMEA55ESBMQDHH"}},
-		{"empty before the total", []http.Handler{first, beyond, beyond}, []string{"whd_01M843VCJSD3BQHW0KCZV35T2C"}},
+		{"empty before the total", []http.Handler{first, nothing, beyond}, []string{"whd_01M843VCJSD3BQHW0KCZV35T2C"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

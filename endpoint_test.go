@@ -98,6 +98,50 @@ func TestDeliveriesError(t *testing.T) {
 	}
 }
 
+// A page that cannot be the one asked for must not end the list, nor come twice.
+func TestDeliveriesRefusesPages(t *testing.T) {
+	tests := []struct{ name, second string }{
+		{"the first again", `"total":101,"page":1`},
+		{"no page", `"total":101`},
+		{"no total", `"page":2`},
+		{"total null", `"total":null,"page":2`},
+		{"negative total", `"total":-1,"page":2`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, pages(101, 0), says(200, `{"deliveries":[{"id":"1"}],`+tt.second+`}`))
+			got, err := collect(a.client().Deliveries(t.Context(), "wh_1", ""))
+			require.ErrorContains(t, err, "/deliveries?page=2&pageSize=100: the API does not answer with such JSON")
+			require.Len(t, got, 100)
+		})
+	}
+}
+
+// The secret is shown once, whatever becomes of the rest of the answer.
+func TestCreateKeepsTheSecret(t *testing.T) {
+	tests := []struct{ name, beside string }{
+		{"time as a number", `"createdAt":1763900000`},
+		{"time as text", `"createdAt":"yesterday"`},
+		{"events as text", `"events":"grant.revoked"`},
+		{"URL as an object", `"url":{}`},
+		{"no more", `"x":0`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, says(201, `{`+tt.beside+`,"id":"wh_1","secret":"`+secret+`"}`))
+			e, err := a.client().Create(t.Context(), "https://example.com/hook", "grant.revoked")
+			require.NoError(t, err)
+			require.Equal(t, &grantexhook.Endpoint{ID: "wh_1", Secret: secret}, e)
+		})
+	}
+}
+
+func TestDeleteTakesAnyJSON(t *testing.T) {
+	for _, body := range []string{"", "{}", `{"deleted":true}`, "null"} {
+		require.NoError(t, remove(t.Context(), newAPI(t, says(200, body)).client()), body)
+	}
+}
+
 func TestArgumentsAreRefused(t *testing.T) {
 	deliveries := func(c *grantexhook.Client, id string) error {
 		_, err := collect(c.Deliveries(t.Context(), id, ""))
@@ -153,7 +197,7 @@ func TestEndpointIDIsEscaped(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			a := newAPI(t, says(204, ""), says(200, `{"deliveries":[]}`))
+			a := newAPI(t, says(204, ""), says(200, `{"deliveries":[],"total":0,"page":1}`))
 			require.NoError(t, a.client().Delete(t.Context(), tt.id))
 			_, err := collect(a.client().Deliveries(t.Context(), tt.id, "a&b=c"))
 			require.NoError(t, err)
@@ -280,6 +324,8 @@ func TestMaybeCreated(t *testing.T) {
 		{"no secret", says(201, `{"id":"wh_1","url":"https://example.com","events":[],"createdAt":"2026-11-23T12:00:00Z"}`), true, "is Client.BaseURL right?"},
 		{"empty secret", says(201, `{"id":"wh_1","secret":""}`), true, "is Client.BaseURL right?"},
 		{"no ID", says(201, `{"secret":"`+secret+`"}`), true, "is Client.BaseURL right?"},
+		{"placeholder", says(201, `{"id":"wh_1","secret":"[redacted]"}`), true, "is Client.BaseURL right?"},
+		{"secret of another type", says(201, `{"id":"wh_1","secret":["`+secret+`"]}`), true, "is Client.BaseURL right?"},
 		{"no content", says(204, ``), true, "is Client.BaseURL right?"},
 		{"cut", cut(201, `{"id":"wh_1","secret":"`+secret), true, "reading the answer"},
 		{"500", says(500, ``), true, "500: Internal Server Error"},
