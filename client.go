@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -39,10 +40,17 @@ const (
 // Create is sent once; net/http may repeat the others on a new connection if one
 // that it kept turns out to be lost. A redirect is an error, not followed; one
 // that a Transport follows by itself is reported after the fact. What the API
-// refuses is an [*APIError]; a mistake in the fields or the arguments is an error
-// before anything is sent. An answer of more than 1 MiB is an error too.
+// refuses is an [*APIError]; whether a URL, a type of event or an ID is right, only
+// the API can say. A field that cannot be right, an argument that is missing and
+// an unknown status are errors before anything is sent. An answer of more than
+// 1 MiB is an error too.
+//
+// The text of an error never holds the APIKey. What net/http failed with, such as
+// [context.DeadlineExceeded], is found by [errors.Is] and [errors.As] and not by
+// [errors.Unwrap]: its own text may quote the other side, and that the APIKey.
 type Client struct {
-	// APIKey is that of the account.
+	// APIKey is that of the account, made of letters, digits and "-._~+/", with "="
+	// only at its end (RFC 6750, section 2.1).
 	APIKey string
 
 	// BaseURL is where the API is, without its "/v1": https://api.grantex.dev
@@ -178,8 +186,16 @@ func (c *Client) base() (string, error) {
 		*u != (url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}) {
 		return "", errors.New("grantexhook: Client.BaseURL must be an http or https URL with a host, and nothing after its path, such as " + defaultBaseURL)
 	}
-	return strings.TrimRight(u.String(), "/"), nil
+	base := strings.TrimRight(u.String(), "/")
+	if strings.HasSuffix(base, "/v1") {
+		return "", errors.New(`grantexhook: Client.BaseURL must not end in "/v1", which is added to it`)
+	}
+	return base, nil
 }
+
+// bearerToken is a key that quoting does not change, so that it is found in what
+// others quote.
+var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
 func (c *Client) checkKey() error {
 	switch {
@@ -187,7 +203,7 @@ func (c *Client) checkKey() error {
 		return errors.New("grantexhook: Client.APIKey is empty; set it to that of the Grantex account")
 	case c.APIKey == redacted:
 		return fmt.Errorf("grantexhook: Client.APIKey is the placeholder %s", redacted)
-	case strings.ContainsFunc(c.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case !bearerToken.MatchString(c.APIKey):
 		return errors.New("grantexhook: Client.APIKey has white space or another character that no key has; trim it")
 	}
 	return nil
@@ -196,16 +212,17 @@ func (c *Client) checkKey() error {
 // A callError is a call that brought no answer, or none that can be used.
 type callError struct {
 	text    string
-	causes  []error
-	unheard bool // certainly
+	cause   error // not to be unwrapped, since its text is not clean
+	unheard bool  // certainly
 }
 
-func (e *callError) Error() string   { return e.text }
-func (e *callError) Unwrap() []error { return e.causes }
+func (e *callError) Error() string        { return e.text }
+func (e *callError) Is(target error) bool { return errors.Is(e.cause, target) }
+func (e *callError) As(target any) bool   { return errors.As(e.cause, target) }
 
 // failed cleans the text of an error that may quote what the other side sent.
 func (c *Client) failed(err error) *callError {
-	return &callError{text: clean("grantexhook: "+err.Error(), c.APIKey, maxLine), causes: []error{err}}
+	return &callError{text: clean("grantexhook: "+err.Error(), c.APIKey, maxLine), cause: err}
 }
 
 // A connection is what a call has asked for and got, over all attempts that a

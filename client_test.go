@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,12 @@ func TestClientRefusesItsFields(t *testing.T) {
 		{"line end in key", apiKey + "\n", "SERVER", "Client.APIKey has white space"},
 		{"space in key", "gx test", "SERVER", "Client.APIKey has white space"},
 		{"letter no key has", "gx_té", "SERVER", "Client.APIKey has white space"},
+		{"quotation mark in key", `gx_"test`, "SERVER", "Client.APIKey has white space or another character"},
+		{"backslash in key", `gx_\test`, "SERVER", "Client.APIKey has white space or another character"},
+		{"padding within key", "gx=test", "SERVER", "Client.APIKey has white space or another character"},
+		{"only padding", "==", "SERVER", "Client.APIKey has white space or another character"},
+		{"version", apiKey, "SERVER/v1", `Client.BaseURL must not end in "/v1"`},
+		{"version after a path", apiKey, "SERVER/grantex/v1/", `Client.BaseURL must not end in "/v1"`},
 		{"relative", apiKey, "api.grantex.dev", "Client.BaseURL must be"},
 		{"only a path", apiKey, "/v1", "Client.BaseURL must be"},
 		{"no host", apiKey, "https://", "Client.BaseURL must be"},
@@ -66,6 +73,7 @@ func TestClientBaseURL(t *testing.T) {
 		{"slash", "/", "GET /v1/webhooks"},
 		{"path", "/grantex", "GET /grantex/v1/webhooks"},
 		{"path and slash", "/grantex/api/", "GET /grantex/api/v1/webhooks"},
+		{"path like a version", "/grantex-v1", "GET /grantex-v1/v1/webhooks"},
 		{"escaped path", "/a%2Fb/", "GET /a%2Fb/v1/webhooks"},
 	}
 	for _, tt := range tests {
@@ -299,11 +307,22 @@ func serveDefaultTransport(t *testing.T, h http.Handler) {
 
 // What the other side sends may be quoted by net/http, and may be an echo.
 func TestClientErrorsHoldNoKey(t *testing.T) {
-	a := newAPI(t, raw("HTTP/1.1 200 OK\r\nBearer "+apiKey+"\r\n\r\n"))
-	err := list(t.Context(), a.client())
-	require.ErrorContains(t, err, "malformed MIME header")
-	require.ErrorContains(t, err, "[redacted]")
-	require.NotContains(t, err.Error(), apiKey)
+	const key = "gx_A.b~c+d/e-9=="
+	a := newAPI(t, raw("HTTP/1.1 200 OK\r\nBearer "+key+"\r\n\r\n"))
+	for _, call := range everyCall {
+		t.Run(call.name, func(t *testing.T) {
+			c := a.client()
+			c.APIKey = key
+			err := call.call(t.Context(), c)
+			require.ErrorContains(t, err, "malformed MIME header")
+			require.ErrorContains(t, err, "[redacted]")
+			require.ErrorAs(t, err, new(*url.Error))
+			for ; err != nil; err = errors.Unwrap(err) {
+				require.NotContains(t, fmt.Sprintf("%v %+[1]v", err), key)
+				require.NotImplements(t, (*interface{ Unwrap() []error })(nil), err)
+			}
+		})
+	}
 }
 
 func TestClientIsSafeForConcurrentUse(t *testing.T) {

@@ -147,6 +147,9 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 	if err != nil {
 		return deliveryPage{}, err
 	}
+	if !slices.Contains([]string{"", StatusPending, StatusDelivered, StatusFailed}, status) {
+		return deliveryPage{}, fmt.Errorf("grantexhook: %q is no status of a delivery; give %q, %q, %q or none", status, StatusPending, StatusDelivered, StatusFailed)
+	}
 	query := url.Values{"page": {strconv.Itoa(page)}, "pageSize": {strconv.Itoa(pageSize)}}
 	if status != "" { // the API refuses an empty one
 		query.Set("status", status)
@@ -173,14 +176,17 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 //     reports the SecretIndex of its secret.
 //  5. Deploy without the old secret.
 //
-// If there is no endpoint with this ID, the error is an [*APIError] with
-// StatusCode 404, as if the API had said so; it has no call to get just one.
+// If [Client.List] has no endpoint with this ID, the error wraps an [*APIError]
+// with StatusCode 404, as if the API had said so; it has no call to get just one.
 // At the limit of the plan it is one with 402; then, as with every error but
 // [ErrMaybeCreated] (see [Client.Create]), nothing was changed.
 func (c *Client) Rotate(ctx context.Context, endpointID string) (*Endpoint, error) {
 	old, err := c.find(ctx, endpointID)
 	if err != nil {
 		return nil, err
+	}
+	if old.URL == "" || len(old.Events) == 0 {
+		return nil, fmt.Errorf("grantexhook: the list has no URL or no events for the endpoint %q; nothing was changed", endpointID)
 	}
 	twin, err := c.Create(ctx, old.URL, old.Events...)
 	if err != nil && !errors.Is(err, ErrMaybeCreated) {
@@ -199,7 +205,8 @@ func (c *Client) find(ctx context.Context, endpointID string) (*Endpoint, error)
 	}
 	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.ID == endpointID })
 	if i < 0 {
-		return nil, &APIError{StatusCode: http.StatusNotFound, Code: "NOT_FOUND", Message: "no endpoint in the list has this ID; nothing was changed"}
+		text := fmt.Sprintf("no endpoint in the list has the ID %q; nothing was changed", endpointID)
+		return nil, &callError{text: "grantexhook: " + text, cause: &APIError{StatusCode: http.StatusNotFound, Code: "NOT_FOUND", Message: text}}
 	}
 	return &all[i], nil
 }
@@ -222,8 +229,8 @@ func maybeCreated(err error) error {
 		return err
 	}
 	return &callError{
-		text:   err.Error() + "; the endpoint may have been created, with a secret that nobody knows: look for it with List, and Delete it before creating another",
-		causes: []error{err, ErrMaybeCreated},
+		text:  err.Error() + "; the endpoint may have been created, with a secret that nobody knows: look for it with List, and Delete it before creating another",
+		cause: errors.Join(err, ErrMaybeCreated),
 	}
 }
 

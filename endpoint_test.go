@@ -149,6 +149,10 @@ func TestArgumentsAreRefused(t *testing.T) {
 	}
 	rotate := func(c *grantexhook.Client, id string) error { _, err := c.Rotate(t.Context(), id); return err }
 	remove := func(c *grantexhook.Client, id string) error { return c.Delete(t.Context(), id) }
+	withStatus := func(c *grantexhook.Client, status string) error {
+		_, err := collect(c.Deliveries(t.Context(), "wh_1", status))
+		return err
+	}
 	createWith := func(url string, events ...string) func(*grantexhook.Client, string) error {
 		return func(c *grantexhook.Client, _ string) error {
 			_, err := c.Create(t.Context(), url, events...)
@@ -168,6 +172,9 @@ func TestArgumentsAreRefused(t *testing.T) {
 		{"delete ..", remove, "..", `grantexhook: ".." is not an endpoint ID`},
 		{"deliveries of nothing", deliveries, "", "grantexhook: the endpoint ID is empty"},
 		{"deliveries of ..", deliveries, "..", `grantexhook: ".." is not an endpoint ID`},
+		{"other status", withStatus, "bogus", `grantexhook: "bogus" is no status of a delivery; give "pending", "delivered", "failed" or none`},
+		{"status in capitals", withStatus, "DELIVERED", `grantexhook: "DELIVERED" is no status`},
+		{"status and more", withStatus, "failed&page=1", `grantexhook: "failed&page=1" is no status`},
 		{"rotate nothing", rotate, "", "grantexhook: the endpoint ID is empty"},
 	}
 	for _, tt := range tests {
@@ -199,11 +206,11 @@ func TestEndpointIDIsEscaped(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAPI(t, says(204, ""), says(200, `{"deliveries":[],"total":0,"page":1}`))
 			require.NoError(t, a.client().Delete(t.Context(), tt.id))
-			_, err := collect(a.client().Deliveries(t.Context(), tt.id, "a&b=c"))
+			_, err := collect(a.client().Deliveries(t.Context(), tt.id, "failed"))
 			require.NoError(t, err)
 			require.Equal(t, []string{
 				"DELETE /v1/webhooks/" + tt.want,
-				"GET /v1/webhooks/" + tt.want + "/deliveries?page=1&pageSize=100&status=a%26b%3Dc",
+				"GET /v1/webhooks/" + tt.want + "/deliveries?page=1&pageSize=100&status=failed",
 			}, a.lines())
 		})
 	}
@@ -401,6 +408,23 @@ func TestRotateFails(t *testing.T) {
 				require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
 			}
 			require.Equal(t, !tt.unsaid, strings.Contains(err.Error(), "nothing was changed"), err)
+		})
+	}
+}
+
+// What Rotate finds out by itself, it does not say of the API.
+func TestRotateFindsNothing(t *testing.T) {
+	tests := []struct{ name, list, want string }{
+		{"unknown", `[]`, `grantexhook: no endpoint in the list has the ID "wh_1"; nothing was changed`},
+		{"no events", `[{"id":"wh_1","url":"https://example.com"}]`, `grantexhook: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
+		{"no URL", `[{"id":"wh_1","events":["grant.revoked"]}]`, `grantexhook: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, says(200, `{"webhooks":`+tt.list+`}`))
+			_, err := a.client().Rotate(t.Context(), "wh_1")
+			require.EqualError(t, err, tt.want)
+			require.Len(t, a.lines(), 1)
 		})
 	}
 }
