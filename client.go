@@ -34,8 +34,9 @@ const (
 
 // A Client manages the endpoints of one Grantex account. It is ready to use once
 // APIKey is set, and safe for concurrent use as long as its fields stay as they
-// are. Printed, logged or encoded it does not show its APIKey; for a struct of
-// yours that holds a Client, the limits are those of [Secret].
+// are. Printed, logged or encoded it does not show its APIKey, except by fmt under
+// the verbs %p and %w and by encoding/gob; for a struct of yours that holds or
+// embeds a Client, the limits are those of [Secret].
 //
 // Create is sent once; net/http may repeat the others on a new connection if one
 // that it kept turns out to be lost. A redirect is an error, not followed; one
@@ -75,7 +76,7 @@ type Client struct {
 	HTTPClient *http.Client
 }
 
-// Format implements [fmt.Formatter]. No verb shows the APIKey.
+// Format implements [fmt.Formatter]. No verb that asks it shows the APIKey.
 func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.text()) }
 
 // LogValue implements [slog.LogValuer]. It does not show the APIKey.

@@ -22,7 +22,9 @@ const pageSize = 100
 // it before creating another.
 var ErrMaybeCreated = errors.New("grantexhook: the endpoint may have been created")
 
-// An Endpoint is a URL to which Grantex delivers events of some types.
+// An Endpoint is a URL to which Grantex delivers events of some types. fmt under
+// the verbs %p and %w and encoding/gob show its Secret; the other limits are those
+// of [Secret], and a struct of yours that embeds an Endpoint prints as that alone.
 type Endpoint struct {
 	ID        string    `json:"id"`
 	URL       string    `json:"url"`
@@ -34,8 +36,9 @@ type Endpoint struct {
 // Format implements [fmt.Formatter] and prints e as any struct. Without it, fmt
 // would show the Secret of an Endpoint behind a pointer in a slice under %s.
 func (e Endpoint) Format(f fmt.State, verb rune) {
-	type plain Endpoint
-	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(e))
+	type whole = Endpoint
+	type Endpoint whole // has no methods, and the right name for %#v
+	fmt.Fprintf(f, fmt.FormatString(f, verb), Endpoint(e))
 }
 
 // The statuses of a [Delivery].

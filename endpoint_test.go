@@ -1,18 +1,12 @@
 package grantexhook_test
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -216,154 +210,6 @@ func TestEndpointIDIsEscaped(t *testing.T) {
 	}
 }
 
-// A resetter answers GET with an empty list, and closes the connection when it
-// has read any other request, without an answer.
-type resetter struct {
-	net.Listener
-	mu    sync.Mutex
-	heard []string
-	conns int
-}
-
-func (s *resetter) seen() (heard []string, conns int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.heard), s.conns
-}
-
-func newResetter(t *testing.T) *resetter {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := &resetter{Listener: l}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(conn)
-		}
-	}()
-	return s
-}
-
-func (s *resetter) serve(conn net.Conn) {
-	defer conn.Close()
-	s.mu.Lock()
-	s.conns++
-	s.mu.Unlock()
-	for in := bufio.NewReader(conn); ; {
-		r, err := http.ReadRequest(in)
-		if err != nil {
-			return
-		}
-		io.Copy(io.Discard, r.Body)
-		s.mu.Lock()
-		s.heard = append(s.heard, r.Method)
-		s.mu.Unlock()
-		if r.Method != http.MethodGet {
-			return
-		}
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n"+`{"webhooks":[]}`)
-	}
-}
-
-func TestCreateIsSentOnce(t *testing.T) {
-	tests := []struct {
-		name   string
-		call   func(context.Context, *grantexhook.Client) error
-		method string
-		reused bool // the connection, which is when net/http likes to try again
-		maybe  bool
-	}{
-		{"create", create, "POST", false, true},
-		{"create, reused", create, "POST", true, true},
-		{"delete", remove, "DELETE", false, false},
-		{"delete, reused", remove, "DELETE", true, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := newResetter(t)
-			transport := &http.Transport{}
-			t.Cleanup(transport.CloseIdleConnections)
-			c := &grantexhook.Client{APIKey: apiKey, BaseURL: "http://" + s.Addr().String(), HTTPClient: &http.Client{Transport: transport}}
-			want := []string{tt.method}
-			if tt.reused {
-				require.NoError(t, list(t.Context(), c))
-				want = []string{"GET", tt.method}
-			}
-			err := tt.call(t.Context(), c)
-			require.ErrorIs(t, err, io.EOF)
-			require.Equal(t, tt.maybe, errors.Is(err, grantexhook.ErrMaybeCreated))
-			heard, conns := s.seen()
-			require.Equal(t, want, heard)
-			require.Equal(t, 1, conns)
-		})
-	}
-}
-
-// Without GetBody, neither http.Client nor Transport can send a body again: not
-// after a redirect, a connection that turns out to be closed, or the GOAWAY of
-// HTTP/2.
-func TestCreateCannotBeReplayed(t *testing.T) {
-	var asked *http.Request
-	c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		asked = r
-		return nil, io.ErrUnexpectedEOF
-	})}}
-	require.ErrorIs(t, create(t.Context(), c), grantexhook.ErrMaybeCreated)
-	require.Equal(t, http.MethodPost, asked.Method)
-	require.Nil(t, asked.GetBody)
-	require.NotContains(t, asked.Header, "Idempotency-Key", "net/http repeats what has one")
-	require.NotContains(t, asked.Header, "X-Idempotency-Key")
-}
-
-// TestMaybeCreated is about what is not already in the tests of Client.
-func TestMaybeCreated(t *testing.T) {
-	tests := []struct {
-		name   string
-		answer http.Handler
-		maybe  bool
-		want   string
-	}{
-		{"no secret", says(201, `{"id":"wh_1","url":"https://example.com","events":[],"createdAt":"2026-11-23T12:00:00Z"}`), true, "is Client.BaseURL right?"},
-		{"empty secret", says(201, `{"id":"wh_1","secret":""}`), true, "is Client.BaseURL right?"},
-		{"no ID", says(201, `{"secret":"`+secret+`"}`), true, "is Client.BaseURL right?"},
-		{"placeholder", says(201, `{"id":"wh_1","secret":"[redacted]"}`), true, "is Client.BaseURL right?"},
-		{"secret of another type", says(201, `{"id":"wh_1","secret":["`+secret+`"]}`), true, "is Client.BaseURL right?"},
-		{"no content", says(204, ``), true, "is Client.BaseURL right?"},
-		{"cut", cut(201, `{"id":"wh_1","secret":"`+secret), true, "reading the answer"},
-		{"500", says(500, ``), true, "500: Internal Server Error"},
-		{"502", says(502, ``), true, "502: Bad Gateway"},
-		{"504", says(504, ``), true, "504: Gateway Timeout"},
-		{"408", says(408, ``), true, "408: Request Timeout"},
-		{"400", says(400, ``), false, "400: Bad Request"},
-		{"401", says(401, ``), false, "401: Unauthorized"},
-		{"402", says(402, ``), false, "402: Payment Required"},
-		{"429", says(429, ``), false, "429: Too Many Requests"},
-		{"304", says(304, ``), false, "304: Not Modified"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			a := newAPI(t, tt.answer)
-			e, err := a.client().Create(t.Context(), "https://example.com/hook", "grant.revoked")
-			require.Nil(t, e)
-			require.ErrorContains(t, err, tt.want)
-			require.NotContains(t, err.Error(), secret)
-			require.Len(t, a.lines(), 1)
-			if !tt.maybe {
-				require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
-				return
-			}
-			require.ErrorIs(t, err, grantexhook.ErrMaybeCreated)
-			require.ErrorContains(t, err, "; the endpoint may have been created, with a secret that nobody knows: look for it with List, and Delete it before creating another")
-			require.Equal(t, 1, strings.Count(err.Error(), "grantexhook: "))
-		})
-	}
-}
-
 func TestRotate(t *testing.T) {
 	_, named := exchanges(t)
 	const old = "wh_01M843VCGTHNK0T0CBS60Y08QK"
@@ -434,6 +280,7 @@ func TestEndpointShowsNoSecret(t *testing.T) {
 	requireHidden(t, secret, e, &e, []grantexhook.Endpoint{e}, []*grantexhook.Endpoint{&e}, struct{ E *grantexhook.Endpoint }{&e}, map[string]any{"k": &e})
 	requireNotShown(t, secret, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ e *grantexhook.Endpoint }{&e}), "%T", e)
 	require.Equal(t, "{wh_1 https://example.com [grant.revoked] [redacted] 0001-01-01 00:00:00 +0000 UTC}", fmt.Sprint(e))
+	require.Regexp(t, `^grantexhook.Endpoint{ID:"wh_1", .* Secret:\[redacted\], `, fmt.Sprintf("%#v", &e))
 	require.Contains(t, fmt.Sprintf("%+v", &e), "{ID:wh_1 URL:https://example.com Events:[grant.revoked] Secret:[redacted]")
 }
 

@@ -17,14 +17,19 @@ const redacted = "[redacted]"
 // Some ways do not ask a Secret how it wants to be shown, and show it:
 //   - fmt in an unexported field of a struct, where it may not call methods.
 //     Keep it in an exported one, or give the struct a Format method.
-//   - fmt under the verb %p, and where a struct of yours is behind a pointer
-//     within what is printed, under verbs other than %v.
+//   - fmt under the verbs %p and %w, and where a struct of yours is behind a
+//     pointer within what is printed, under verbs other than %v.
 //   - encoding/json, if it is the key of a map.
+//   - encoding/gob.
 //   - What reads values by reflection, such as the differences that tests print.
+//
+// A struct of yours that embeds a Secret, rather than having it in a field with a
+// name, takes over its methods: it prints and encodes as "[redacted]", the other
+// fields lost.
 type Secret string
 
-// Format implements [fmt.Formatter], so that no verb shows the secret. With
-// String alone, %d would.
+// Format implements [fmt.Formatter], so that no verb that asks it shows the
+// secret. With String alone, %d would.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // String returns "[redacted]".

@@ -18,7 +18,8 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// verbs are those of fmt, some that there are not, and flags. %p asks no method.
+// verbs are those of fmt, some that there are not, and flags. %p and %w ask no
+// method.
 var verbs = []string{
 	"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%O", "%b", "%e", "%E", "%f", "%F", "%g", "%G", "%t", "%c", "%U", "%T",
 	"%z", "%!", "%100v", "%-100s", "%.3s", "% x", "%#x", "%+q", "%#q", "%08d", "%[1]v", "%[2]v", "%v%v", "%*d",
