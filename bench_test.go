@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 // compare runs rounds of base and of ours in turn and reports the median of the
@@ -141,7 +142,7 @@ type source struct {
 
 func newSource(b *testing.B) *source {
 	b.Helper()
-	c := captureNamed(b, "flaky.attempt-1")
+	c := capture.Named("flaky.attempt-1")
 	return &source{body: c.Body, id: []byte(c.EventID)}
 }
 

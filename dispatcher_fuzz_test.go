@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 // createdWith returns a grant.created with these members.
@@ -183,7 +184,7 @@ var malformedText = regexp.MustCompile(`^grantexhook: malformed event: (it has n
 // FuzzDispatch holds that a Dispatcher handles what encoding/json decodes to an
 // event with an id, a type and an object as data, and nothing else.
 func FuzzDispatch(f *testing.F) {
-	for _, c := range captures(f) {
+	for _, c := range capture.All() {
 		if len(c.Body) < 10_000 { // what is larger slows the fuzzer down
 			f.Add(c.Body)
 		}

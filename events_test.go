@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 // fields decodes a body without any of the package's types.
@@ -42,7 +43,7 @@ func asString(v any) string {
 // TestEventsOfCaptures holds that every field of every recorded event arrives,
 // and that the payloads have none that Grantex does not send.
 func TestEventsOfCaptures(t *testing.T) {
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
 			var got any
 			var d grantexhook.Dispatcher
@@ -74,7 +75,7 @@ func on[T grantexhook.Payload](d *grantexhook.Dispatcher, got *any) {
 	})
 }
 
-func requireEvent[T grantexhook.Payload](t *testing.T, c capture, event, data map[string]any, got grantexhook.Event[T]) {
+func requireEvent[T grantexhook.Payload](t *testing.T, c capture.Delivery, event, data map[string]any, got grantexhook.Event[T]) {
 	t.Helper()
 	require.Equal(t, c.EventID, got.ID)
 	require.Equal(t, c.EventType, got.Type)
@@ -84,7 +85,7 @@ func requireEvent[T grantexhook.Payload](t *testing.T, c capture, event, data ma
 }
 
 func TestEventsAreWrittenAsTheyAreRead(t *testing.T) {
-	c := captureNamed(t, "grant.created.delegated")
+	c := capture.Named("grant.created.delegated")
 	var e grantexhook.RawEvent
 	require.NoError(t, json.Unmarshal(c.Body, &e))
 	b, err := json.Marshal(e)

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 // A spy is the handler behind the middleware: it keeps the last request it was
@@ -88,14 +89,14 @@ func newPost(t testing.TB, url string, h http.Header, body io.Reader) *http.Requ
 }
 
 func TestMiddlewareCaptures(t *testing.T) {
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
 			rec := newReceiver(t, c.Secret, grantexhook.Options{RequireTimestamp: true, Tolerance: anyAge})
 			srv := httptest.NewServer(rec)
 			defer srv.Close()
 			addr := srv.Listener.Addr().String()
 
-			require.Equal(t, http.StatusOK, send(t, addr, c.wire()))
+			require.Equal(t, http.StatusOK, send(t, addr, c.Wire()))
 			require.NoError(t, rec.spy.err)
 			require.Equal(t, c.Body, rec.spy.body)
 			require.EqualValues(t, len(c.Body), rec.spy.r.ContentLength)
@@ -103,10 +104,10 @@ func TestMiddlewareCaptures(t *testing.T) {
 
 			for _, part := range []string{
 				c.EventID, // in the body
-				c.header().Get(grantexhook.HeaderSignatureV2)[7:],
-				c.header().Get(grantexhook.HeaderTimestamp),
+				c.Header().Get(grantexhook.HeaderSignatureV2)[7:],
+				c.Header().Get(grantexhook.HeaderTimestamp),
 			} {
-				forged := bytes.Replace(c.wire(), []byte(part), flip([]byte(part), 0), 1)
+				forged := bytes.Replace(c.Wire(), []byte(part), flip([]byte(part), 0), 1)
 				require.Equal(t, http.StatusUnauthorized, send(t, addr, forged), part)
 			}
 			require.Equal(t, 1, rec.spy.calls)

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 // A traced is what Trace was told of one event.
@@ -386,7 +387,7 @@ func TestSenderHangsUp(t *testing.T) {
 func TestCapturesAreHandledOnce(t *testing.T) {
 	opts := grantexhook.Options{RequireTimestamp: true, Tolerance: anyAge}
 	want := make(map[string]int)
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		opts.PreviousSecrets = append(opts.PreviousSecrets, c.Secret)
 		want[c.EventType+" "+c.EventID] = 1
 	}
@@ -401,11 +402,11 @@ func TestCapturesAreHandledOnce(t *testing.T) {
 	onAll(&d, func(context.Context, any) error { return nil })
 	srv := httptest.NewServer(newVerifier(t, secret, &opts).Middleware(&d))
 	defer srv.Close()
-	for _, c := range captures(t) {
-		require.Equal(t, http.StatusOK, send(t, srv.Listener.Addr().String(), c.wire()), c.Name)
+	for _, c := range capture.All() {
+		require.Equal(t, http.StatusOK, send(t, srv.Listener.Addr().String(), c.Wire()), c.Name)
 	}
 	require.Equal(t, want, got)
-	require.Less(t, len(want), len(captures(t)))
+	require.Less(t, len(want), len(capture.All()))
 }
 
 // Each of many events is handled once, however many attempts at them overlap.

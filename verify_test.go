@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 const (
@@ -51,20 +52,20 @@ func legacy(secret string) http.Header {
 }
 
 func TestVerifyCaptures(t *testing.T) {
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(time.Until(c.ReceivedAt))
 				v := newVerifier(t, c.Secret, &grantexhook.Options{RequireTimestamp: true})
-				require.NoError(t, v.Verify(c.header(), c.Body))
-				require.True(t, grantexhook.VerifySignature(c.Body, c.header().Get(grantexhook.HeaderSignature), c.Secret))
+				require.NoError(t, v.Verify(c.Header(), c.Body))
+				require.True(t, grantexhook.VerifySignature(c.Body, c.Header().Get(grantexhook.HeaderSignature), c.Secret))
 
-				h := without(c.header(), grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp)
+				h := without(c.Header(), grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp)
 				require.NoError(t, newVerifier(t, c.Secret, nil).Verify(h, c.Body))
 				require.ErrorIs(t, v.Verify(h, c.Body), grantexhook.ErrNoSignature)
 
 				other := newVerifier(t, "another "+c.Secret, nil)
-				require.ErrorIs(t, other.Verify(c.header(), c.Body), grantexhook.ErrBadSignature)
+				require.ErrorIs(t, other.Verify(c.Header(), c.Body), grantexhook.ErrBadSignature)
 				require.ErrorIs(t, other.Verify(h, c.Body), grantexhook.ErrBadSignature)
 			})
 		})
@@ -72,13 +73,13 @@ func TestVerifyCaptures(t *testing.T) {
 }
 
 func TestSignMakesTheHeadersOfGrantex(t *testing.T) {
-	for _, c := range captures(t) {
-		seconds, err := strconv.ParseInt(c.header().Get(grantexhook.HeaderTimestamp), 10, 64)
+	for _, c := range capture.All() {
+		seconds, err := strconv.ParseInt(c.Header().Get(grantexhook.HeaderTimestamp), 10, 64)
 		require.NoError(t, err)
 		h := http.Header{}
 		grantexhook.Sign(h, c.Secret, c.Body, time.Unix(seconds, 0))
 		for name := range h {
-			require.Equal(t, c.header().Get(name), h.Get(name), "%s of %s", name, c.Name)
+			require.Equal(t, c.Header().Get(name), h.Get(name), "%s of %s", name, c.Name)
 		}
 		require.Len(t, h, 3)
 	}
@@ -92,20 +93,20 @@ func flip(b []byte, bit int) []byte {
 }
 
 func TestVerifyEveryBit(t *testing.T) {
-	c := captureNamed(t, "grant.revoked.cascade-true")
+	c := capture.Named("grant.revoked.cascade-true")
 	v := newVerifier(t, c.Secret, &grantexhook.Options{Tolerance: anyAge})
-	require.NoError(t, v.Verify(c.header(), c.Body))
+	require.NoError(t, v.Verify(c.Header(), c.Body))
 	for bit := range 8 * len(c.Body) {
-		require.ErrorIs(t, v.Verify(c.header(), flip(c.Body, bit)), grantexhook.ErrBadSignature, "bit %d of the body", bit)
+		require.ErrorIs(t, v.Verify(c.Header(), flip(c.Body, bit)), grantexhook.ErrBadSignature, "bit %d of the body", bit)
 	}
 	for _, name := range []string{grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp} {
-		value := c.header().Get(name)
+		value := c.Header().Get(name)
 		for bit := range 8 * len(value) {
 			changed := string(flip([]byte(value), bit))
 			if strings.EqualFold(changed, value) {
 				continue // the case of a hex digit
 			}
-			require.Error(t, v.Verify(with(c.header(), name, changed), c.Body), "bit %d of %s", bit, name)
+			require.Error(t, v.Verify(with(c.Header(), name, changed), c.Body), "bit %d of %s", bit, name)
 		}
 	}
 }
@@ -368,8 +369,8 @@ func FuzzVerify(f *testing.F) {
 	for _, h := range []http.Header{signed(secret, now), legacy(secret), signed(otherSecret, now), signed(secret, now.Add(-time.Hour)), legacy("")} {
 		f.Add(h.Get(grantexhook.HeaderSignature), h.Get(grantexhook.HeaderSignatureV2), h.Get(grantexhook.HeaderTimestamp), payload)
 	}
-	for _, c := range captures(f)[:9] {
-		h := c.header()
+	for _, c := range capture.All()[:9] {
+		h := c.Header()
 		f.Add(h.Get(grantexhook.HeaderSignature), h.Get(grantexhook.HeaderSignatureV2), h.Get(grantexhook.HeaderTimestamp), c.Body)
 	}
 	// A key that no seed was signed with: what is accepted was forged.

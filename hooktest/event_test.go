@@ -11,6 +11,7 @@ import (
 
 	"grantex.dev/grantexhook"
 	"grantex.dev/grantexhook/hooktest"
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 var revoked = grantexhook.GrantRevoked{GrantID: "grnt_1", Cascade: true}
@@ -70,7 +71,7 @@ func TestNewEventStays(t *testing.T) {
 }
 
 func TestRaw(t *testing.T) {
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		var e grantexhook.RawEvent
 		require.NoError(t, json.Unmarshal(c.Body, &e))
 		require.Equal(t, c.Body, hooktest.Body(t, hooktest.Raw(c.Body)))
@@ -83,7 +84,7 @@ func TestRaw(t *testing.T) {
 // TestLargest holds that the largest event is made like the one that was
 // recorded.
 func TestLargest(t *testing.T) {
-	recorded := captureNamed(t, "awkward.max-size").Body
+	recorded := capture.Named("awkward.max-size").Body
 	body := hooktest.Body(t, hooktest.Largest())
 	require.Len(t, body, len(recorded))
 	require.Equal(t, principalAndScopes(t, recorded), principalAndScopes(t, body))

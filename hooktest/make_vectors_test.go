@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/internal/capture"
 )
 
 const (
@@ -34,7 +36,7 @@ type madeVector struct {
 func makeVectors(t *testing.T) []vector {
 	t.Helper()
 	var all []vector
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		if len(c.Body) > 1000 {
 			continue // a large body tells no more, and would be most of the file
 		}
@@ -66,7 +68,7 @@ func makeVectors(t *testing.T) []vector {
 // baseVector is a recording with nothing but the headers that matter.
 func baseVector(t *testing.T) vector {
 	t.Helper()
-	c := captureNamed(t, "awkward.html")
+	c := capture.Named("awkward.html")
 	v := vector{Secret: c.Secret, Body: c.Body}
 	for _, kv := range c.Headers {
 		if strings.HasPrefix(kv[0], "x-grantex-") {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -68,38 +67,6 @@ const testSecret = "4542b7f9be422960094f18d8373130cde8aab2e28346bc29"
 
 func withSecret() session {
 	return session{env: map[string]string{"GRANTEX_WEBHOOK_SECRET": testSecret}}
-}
-
-// A capture is a delivery of the real service, as it was recorded.
-type capture struct {
-	Name    string      `json:"name"`
-	Path    string      `json:"path"`
-	Secret  string      `json:"secret"`
-	Headers [][2]string `json:"headers"`
-	Body    []byte      `json:"bodyBase64"`
-}
-
-func captures(t *testing.T) (all []capture) {
-	t.Helper()
-	f, err := os.Open("../../testdata/deliveries.jsonl")
-	require.NoError(t, err)
-	defer f.Close()
-	for dec := json.NewDecoder(f); dec.More(); {
-		var c capture
-		require.NoError(t, dec.Decode(&c))
-		all = append(all, c)
-	}
-	require.Len(t, all, 24)
-	return all
-}
-
-func (c capture) header(name string) string {
-	for _, h := range c.Headers {
-		if h[0] == name {
-			return h[1]
-		}
-	}
-	return ""
 }
 
 // A memory is a server on connections in memory, for a bubble.

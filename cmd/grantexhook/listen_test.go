@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 	"grantex.dev/grantexhook/internal/sender"
 )
 
@@ -105,7 +106,7 @@ func (l *listening) send(t *testing.T, d sender.Delivery) int {
 
 func TestListenShowsCaptures(t *testing.T) {
 	l := listen(t, testSecret)
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		if strings.HasSuffix(c.Name, "max-size") {
 			continue // 150 KB are better compared than shown
 		}
@@ -126,7 +127,7 @@ func TestListenJSON(t *testing.T) {
 	require.True(t, strings.HasSuffix(l.url, "/x/y"))
 	var want strings.Builder
 	seen := map[string]bool{}
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		require.Equal(t, http.StatusOK, l.send(t, sender.Delivery{Body: c.Body}), c.Name)
 		var e head
 		require.NoError(t, json.Unmarshal(c.Body, &e))

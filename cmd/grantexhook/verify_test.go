@@ -20,18 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 )
-
-// wire is the request as it was sent.
-func (c capture) wire() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", c.Path)
-	for _, h := range c.Headers {
-		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
-	}
-	fmt.Fprintf(&b, "\r\n%x\r\n%s\r\n0\r\n\r\n", len(c.Body), c.Body)
-	return b.String()
-}
 
 // verify runs the command on the body in standard input.
 func verify(t *testing.T, secret, stdin string, args ...string) result {
@@ -42,19 +32,19 @@ func verify(t *testing.T, secret, stdin string, args ...string) result {
 
 func TestVerifyCaptures(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "request")
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
-			timestamp := c.header("x-grantex-timestamp")
-			flags := []string{"-signature", c.header("x-grantex-signature"), "-signature-v2", c.header("x-grantex-signature-v2"), "-timestamp", timestamp, "-now", timestamp}
+			timestamp := c.Header().Get("x-grantex-timestamp")
+			flags := []string{"-signature", c.Header().Get("x-grantex-signature"), "-signature-v2", c.Header().Get("x-grantex-signature-v2"), "-timestamp", timestamp, "-now", timestamp}
 			r := verify(t, c.Secret, string(c.Body), flags...)
 			require.Equal(t, exitDone, r.status, r)
 			require.Regexp(t, `^right: X-Grantex-Signature-V2 fits; signed 2026-11-23T\S+\n$`, r.stdout)
 
-			require.NoError(t, os.WriteFile(file, []byte(c.wire()), 0o600))
+			require.NoError(t, os.WriteFile(file, c.Wire(), 0o600))
 			require.Equal(t, r, verify(t, c.Secret, "", "-now", timestamp, "-request", file))
-			require.Equal(t, r, verify(t, c.Secret, c.wire(), "-any-time", "-request", "-"))
+			require.Equal(t, r, verify(t, c.Secret, string(c.Wire()), "-any-time", "-request", "-"))
 
-			r = verify(t, c.Secret, string(c.Body), "-signature", c.header("x-grantex-signature"))
+			r = verify(t, c.Secret, string(c.Body), "-signature", c.Header().Get("x-grantex-signature"))
 			require.Equal(t, exitDone, r.status, r)
 			require.Contains(t, r.stdout, "right: X-Grantex-Signature fits; it has no timestamp")
 		})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"grantex.dev/grantexhook/internal/capture"
 	"grantex.dev/grantexhook/internal/sender"
 )
 
@@ -80,27 +81,27 @@ func first(t *testing.T, d *sender.Delivery) sender.Attempt {
 // TestAttemptsOfCaptures holds that a failure is retried at the recorded times,
 // and signed as was recorded then.
 func TestAttemptsOfCaptures(t *testing.T) {
-	var recorded []capture
-	for _, c := range captures(t) {
+	var recorded []capture.Delivery
+	for _, c := range capture.All() {
 		if strings.HasPrefix(c.Name, "retry.attempt-") {
 			recorded = append(recorded, c)
 		}
 	}
 	require.Len(t, recorded, sender.MaxAttempts)
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(recorded[0].sentAt(t)))
+		time.Sleep(time.Until(recorded[0].SentAt()))
 		raw := make(chan string, sender.MaxAttempts)
 		d := newDelivery(t, func(c net.Conn) {
 			raw <- readRequest(c)
 			io.WriteString(c, "HTTP/1.1 500 \r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
 		})
-		d.URL, d.Secret, d.Body = recorded[0].url(t), recorded[0].Secret, recorded[0].Body
+		d.URL, d.Secret, d.Body = urlOf(t, recorded[0]), recorded[0].Secret, recorded[0].Body
 		all := attempts(t, d)
 		require.Len(t, all, len(recorded))
 		for i, c := range recorded {
 			require.Equal(t, http.StatusInternalServerError, all[i].Status)
-			require.Equal(t, c.sentAt(t).Unix(), all[i].At.Unix())
-			require.Equal(t, c.wire(), <-raw)
+			require.Equal(t, c.SentAt().Unix(), all[i].At.Unix())
+			require.Equal(t, string(c.Wire()), <-raw)
 		}
 	})
 }

@@ -11,15 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/capture"
 	"grantex.dev/grantexhook/internal/sender"
 )
 
 // TestBodyOfCaptures holds that what was decoded is written again as it was
 // recorded, byte for byte.
 func TestBodyOfCaptures(t *testing.T) {
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
-			body, err := sender.Body(c.event(t))
+			body, err := sender.Body(eventOf(t, c))
 			require.NoError(t, err)
 			require.Equal(t, string(c.Body), string(body))
 		})
@@ -92,8 +93,8 @@ func FuzzBody(f *testing.F) {
 
 func TestNewID(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range captures(t) {
-		e := c.event(t)
+	for _, c := range capture.All() {
+		e := eventOf(t, c)
 		id := sender.NewID("evt_", e.CreatedAt)
 		require.Regexp(t, `^evt_[0-9A-HJKMNP-TV-Z]{26}$`, id)
 		require.False(t, seen[id])

@@ -15,25 +15,26 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"grantex.dev/grantexhook/internal/capture"
 	"grantex.dev/grantexhook/internal/sender"
 )
 
 // TestWireOfCaptures holds that at the time of each recording the same bytes are
 // sent as then.
 func TestWireOfCaptures(t *testing.T) {
-	for _, c := range captures(t) {
+	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(time.Until(c.sentAt(t)))
+				time.Sleep(time.Until(c.SentAt()))
 				var raw string
 				d := newDelivery(t, func(c net.Conn) {
 					raw = readRequest(c)
 					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				})
-				d.URL, d.Secret, d.Body = c.url(t), c.Secret, c.Body
+				d.URL, d.Secret, d.Body = urlOf(t, c), c.Secret, c.Body
 				a := first(t, d)
 				require.NoError(t, a.Err)
-				require.Equal(t, c.wire(), raw)
+				require.Equal(t, string(c.Wire()), raw)
 			})
 		})
 	}
