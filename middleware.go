@@ -52,8 +52,8 @@ func VerificationFrom(ctx context.Context) (Verification, bool) {
 
 type deliveryKey struct{}
 
-// A delivery is a verified one: the body of the request that is handed on, and
-// the value by which its context is known.
+// A delivery is what is known of a verified request: it is the request's Body,
+// and the value in its context.
 type delivery struct {
 	bytes.Reader
 	Verification
@@ -76,9 +76,10 @@ func (*delivery) Close() error { return nil }
 // within the ReadTimeout of the [http.Server] if that is shorter. What the
 // headers alone rule out is refused before the body is read. Both need a
 // ResponseWriter that supports read deadlines (see [http.ResponseController]).
-// With one that does not, such as that of [http.TimeoutHandler], a refusal
-// closes the connection, and a body that stops coming is waited for without end:
-// set the ReadTimeout of the Server there.
+// With one that does not, such as that of [http.TimeoutHandler], a refusal is
+// answered at once, but net/http keeps the connection until the rest of the body
+// has come, and a body that stops coming is waited for without end. Set the
+// ReadTimeout of the Server there: it bounds both.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
@@ -129,15 +130,16 @@ func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Reques
 		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
 	}
 	rc := http.NewResponseController(w)
-	limited := readsFasterThan(readTimeout, r) || rc.SetReadDeadline(now.Add(readTimeout)) == nil
+	if !readsFasterThan(readTimeout, r) {
+		rc.SetReadDeadline(now.Add(readTimeout)) // where it is not supported, the doc of Middleware says what follows
+	}
 	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
 		return unreadable(err)
 	}
-	// No deadline at all, not the Server's: when it passes while the handler
-	// runs, net/http takes that for a lost connection and cancels the context.
-	if limited {
-		rc.SetReadDeadline(time.Time{})
-	}
+	// If the body was read before and put back, net/http is watching the
+	// connection already, and would take the passing of the deadline for a lost
+	// one and cancel the context. Otherwise it has cleared the deadline itself.
+	rc.SetReadDeadline(time.Time{})
 	return nil
 }
 
@@ -168,22 +170,25 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// drain gives what is left of the body, which net/http would wait for without
-// end before it answers, a little time to come, so that a sender that is still
-// writing does not lose the answer to a reset connection. A deadline that has
-// passed would make it lose that, and once the body has been read, or where
-// there is none, any deadline has to go: passing, it would cancel the context of
-// the whole connection.
+// drain reads what is left of the body for a short time before the answer is
+// written. net/http would wait for the rest without end; and if the connection
+// were closed with bytes unread, the reset could destroy the answer. Once the
+// body is at its end, the deadline has to go: if it passed, net/http would take
+// the connection for lost and cancel its context. HTTP/2 needs none of this.
 func drain(w http.ResponseWriter, r *http.Request) {
-	rc := http.NewResponseController(w)
-	unsupported := rc.SetReadDeadline(time.Now().Add(drainTimeout)) != nil
-	if unsupported || r.Header.Get("Expect") != "" { // reading would ask for a body that has not been sent
-		w.Header().Set("Connection", "close")
+	if r.ProtoMajor != 1 {
 		return
 	}
-	if _, err := io.CopyN(io.Discard, r.Body, DefaultMaxBody); err == io.EOF {
-		rc.SetReadDeadline(time.Time{})
+	rc := http.NewResponseController(w)
+	err := rc.SetReadDeadline(time.Now().Add(drainTimeout))
+	if err == nil && r.Header.Get("Expect") == "" { // reading could ask for a body that has not been sent
+		_, err = io.CopyN(io.Discard, r.Body, DefaultMaxBody)
 	}
+	if err == io.EOF {
+		rc.SetReadDeadline(time.Time{})
+		return
+	}
+	w.Header().Set("Connection", "close")
 }
 
 func refusal(err error) (reason string, status int) {

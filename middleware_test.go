@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -302,11 +303,16 @@ func TestMiddlewareHTTP2(t *testing.T) {
 	}
 	require.Equal(t, payload, rec.spy.body)
 
+	srv.Client().Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+	asked := false
+	trace := &httptrace.ClientTrace{Got100Continue: func() { asked = true }}
 	never, w := io.Pipe()
 	defer w.Close()
-	resp, err := srv.Client().Do(newPost(t, srv.URL, http.Header{}, never))
+	r := newPost(t, srv.URL, http.Header{"Expect": {"100-continue"}}, never)
+	resp, err := srv.Client().Do(r.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
 	require.NoError(t, err)
 	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+	require.False(t, asked, "for a body that nobody wants")
 }
 
 func TestMiddlewareBodyIsItsOwn(t *testing.T) {
@@ -448,20 +454,35 @@ func TestMiddlewareAnswersABrokenOffBody(t *testing.T) {
 	require.ErrorIs(t, rec.refused[0].err, io.ErrUnexpectedEOF)
 }
 
+// putBack reads the whole body before h does, as a middleware that logs it may,
+// and takes its time when h has returned.
+func putBack(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		h.ServeHTTP(w, r)
+		time.Sleep(time.Second)
+	})
+}
+
 // TestMiddlewareLeavesTheHandlerItsTime holds that no deadline for reading the
-// body ends the context of the handler, as net/http would have it.
+// body ends the context of the handler, not even where net/http watches the
+// connection already.
 func TestMiddlewareLeavesTheHandlerItsTime(t *testing.T) {
-	for name, body := range map[string]string{"chunked": chunk(payload) + lastChunk, "several chunks": chunk(payload[:10]) + chunk(payload[10:]) + lastChunk} {
+	for _, readBefore := range []bool{false, true} {
 		for _, readTimeout := range []time.Duration{0, 5 * time.Second, time.Minute} {
-			t.Run(fmt.Sprint(name, " ", readTimeout), func(t *testing.T) {
+			t.Run(fmt.Sprintf("read before: %t, ReadTimeout: %v", readBefore, readTimeout), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var atEnd error
 					h := newVerifier(t, secret, nil).Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						time.Sleep(2 * time.Minute)
 						atEnd = r.Context().Err()
 					}))
+					if readBefore {
+						h = putBack(h)
+					}
 					conn := dialPipe(t, &http.Server{Handler: h, ReadTimeout: readTimeout})
-					conn.write(head(signed(secret, time.Now())) + body)
+					conn.write(head(signed(secret, time.Now())) + chunk(payload) + lastChunk)
 					require.Equal(t, http.StatusOK, conn.answer(t).StatusCode)
 					require.NoError(t, atEnd)
 				})
@@ -485,15 +506,10 @@ func TestMiddlewareKeepsTheConnection(t *testing.T) {
 						time.Sleep(time.Minute)
 						ended = r.Context().Err()
 					}))
-					logging := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						if readBefore {
-							b, _ := io.ReadAll(r.Body)
-							r.Body = io.NopCloser(bytes.NewReader(b))
-						}
-						verified.ServeHTTP(w, r)
-						time.Sleep(time.Second)
-					})
-					conn := dialPipe(t, &http.Server{Handler: logging})
+					if readBefore {
+						verified = putBack(verified)
+					}
+					conn := dialPipe(t, &http.Server{Handler: verified})
 					conn.write(refused())
 					require.Equal(t, http.StatusUnauthorized, conn.answer(t).StatusCode)
 					conn.write(head(signed(secret, time.Now())) + chunk(payload) + lastChunk)
@@ -503,6 +519,19 @@ func TestMiddlewareKeepsTheConnection(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestMiddlewareClosesWhatItCannotDrain holds that a connection is not kept
+// whose deadline has to stay.
+func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := newReceiver(t, secret, grantexhook.Options{})
+		conn := dialPipe(t, &http.Server{Handler: putBack(rec)})
+		conn.write(head(http.Header{}) + chunk(make([]byte, 2*grantexhook.DefaultMaxBody)) + lastChunk)
+		resp := conn.answer(t)
+		require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+		require.True(t, resp.Close)
+	})
 }
 
 func TestMiddlewareLogsToTheDefault(t *testing.T) {
