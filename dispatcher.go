@@ -25,8 +25,8 @@ const (
 	// for reading the body and for the answer.
 	defaultTimeout = 9 * time.Second
 
-	// keep is far longer than the ten minutes over which Grantex retries, for
-	// the sake of one that was down and begins anew.
+	// keep is far longer than the ten minutes over which Grantex retries, so
+	// that an event is still known when a sender that was down for hours resumes.
 	keep = 24 * time.Hour
 
 	// settleTimeout bounds Done and Release, which are called even if the
@@ -67,7 +67,9 @@ type Dispatcher struct {
 	// Trace, if set, is called once for each event and returns the context to
 	// handle it with and a function that is called with the outcome, which is
 	// one of the Outcome constants, and with the error if there is one. The id,
-	// type and time are as far as known if the event is malformed.
+	// type and time are as far as known if the event is malformed. Trace is not
+	// called if the decoder of a payload panics with [http.ErrAbortHandler] or
+	// ends the goroutine.
 	Trace func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error))
 
 	// Log is told what became of each event that ServeHTTP was given, at level
@@ -112,7 +114,10 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	d.handlers[eventType] = func(body []byte) (t task, err error) {
 		defer catch(&err) // T may decode itself
 		e, err := decodePayload[T](body)
-		return task{e.ID, e.Type, e.CreatedAt, func(ctx context.Context) error { return h(ctx, *e) }}, err
+		if err != nil {
+			return task{}, err
+		}
+		return task{e.ID, e.Type, e.CreatedAt, func(ctx context.Context) error { return h(ctx, *e) }}, nil
 	}
 }
 
@@ -183,9 +188,9 @@ func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Dur
 		a.ctx, end = d.Trace(ctx, a.id, a.eventType, a.createdAt)
 		defer func() { end(a.outcome, a.err) }()
 	}
-	var panicked *PanicError
+	_, panicked := a.err.(*PanicError)
 	switch {
-	case errors.As(a.err, &panicked):
+	case panicked:
 		a.outcome = OutcomePanicked
 	case a.err != nil:
 		a.outcome = OutcomeMalformed
@@ -209,19 +214,20 @@ func (d *Dispatcher) decode(body []byte) (task, error) {
 	}
 	e, err := decodeRaw(body)
 	t := task{e.ID, e.Type, e.CreatedAt, nil}
-	h := d.handlers[e.Type]
-	switch {
-	case err != nil:
-	case h != nil:
+	if err != nil {
+		return t, err
+	}
+	if h := d.handlers[e.Type]; h != nil {
 		typed, err := h(body)
 		if err != nil {
 			return t, err // with what is known of the event, even if T panicked
 		}
 		return typed, nil
-	case d.Other != nil:
+	}
+	if d.Other != nil {
 		t.run = func(ctx context.Context) error { return d.Other(ctx, e) }
 	}
-	return t, err
+	return t, nil
 }
 
 // once claims the event and runs its task. What was claimed is settled even if
@@ -244,24 +250,10 @@ func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (o
 	return run(ctx, t.run)
 }
 
-func run(ctx context.Context, f func(context.Context) error) (outcome string, err error) {
-	outcome, err = OutcomePanicked, errNoReturn
-	defer catch(&err)
-	err = f(ctx)
-	switch {
-	case err == nil:
-		return OutcomeHandled, nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return OutcomeTimedOut, err
-	default:
-		return OutcomeFailed, err
-	}
-}
-
 // settle marks what was handled as done and frees everything else. An error of
 // its own changes no outcome: it is that of the handler which matters.
 func (d *Dispatcher) settle(ctx context.Context, t task, token int64, outcome string) {
-	if d.Store != nil { // the memory never waits, and a timer costs as much as all it does
+	if d.Store != nil { // the memory never blocks, and a timer would cost as much as all its work
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 		defer cancel()

@@ -115,13 +115,13 @@ func decodeRaw(body []byte) (RawEvent, error) {
 func decodePayload[T Payload](body []byte) (*Event[T], error) {
 	e := new(Event[T])
 	if err := decode(body, e); err != nil {
-		return e, err
+		return nil, err
 	}
 	// A T that is not zero was decoded from something, and that was an object
 	// unless T has a decoder of its own, or the body has data twice, which no
 	// sender makes.
 	if (decodesItself(&e.Data) || reflect.ValueOf(&e.Data).Elem().IsZero()) && !hasObject(body) {
-		return e, fmt.Errorf("%w: its data is no object", ErrMalformed)
+		return nil, fmt.Errorf("%w: its data is no object", ErrMalformed)
 	}
 	return e, nil
 }

@@ -1,6 +1,7 @@
 package grantexhook
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ func (d *Dispatcher) report(a attempt) {
 func answer(w http.ResponseWriter, outcome string) {
 	switch outcome {
 	case OutcomeHandled, OutcomeDuplicate, OutcomeIgnored:
-		io.WriteString(w, outcome) // without a header of its own: copying one costs as much as verifying
+		io.WriteString(w, outcome) // without w.Header: net/http would then copy it, which costs as much as verifying
 	case OutcomeInFlight:
 		http.Error(w, outcome, http.StatusConflict)
 	case OutcomeMalformed:
@@ -60,7 +61,8 @@ func answer(w http.ResponseWriter, outcome string) {
 	}
 }
 
-// A PanicError is the error of a dispatch whose handler panicked.
+// A PanicError is the error of a dispatch whose handler panicked, or whose
+// payload did while it was decoded.
 type PanicError struct {
 	Value any    // what was passed to panic
 	Stack []byte // of the goroutine, as [debug.Stack] returns it
@@ -80,6 +82,21 @@ func (e *PanicError) Unwrap() error {
 // errNoReturn is what Trace is told of a handler that ended its goroutine, or
 // that goes on panicking.
 var errNoReturn = errors.New("grantexhook: handler did not return")
+
+// run tells the outcome of a handler.
+func run(ctx context.Context, f func(context.Context) error) (outcome string, err error) {
+	outcome, err = OutcomePanicked, errNoReturn
+	defer catch(&err)
+	err = f(ctx)
+	switch {
+	case err == nil:
+		return OutcomeHandled, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return OutcomeTimedOut, err
+	default:
+		return OutcomeFailed, err
+	}
+}
 
 // catch, deferred, makes a panic an error.
 func catch(err *error) {
