@@ -31,7 +31,8 @@ func (c *deadline) Deadline() (time.Time, bool) { return c.at, true }
 func (c *deadline) Done() <-chan struct{}       { return c.start().Done() }
 func (c *deadline) Err() error                  { return c.start().Err() }
 
-// AfterFunc saves package context a goroutine for each context derived from c.
+// AfterFunc saves package context a goroutine for each context that is derived
+// directly from c. Behind a value that Trace adds, there is one for each.
 func (c *deadline) AfterFunc(f func()) func() bool { return context.AfterFunc(c.start(), f) }
 
 func (c *deadline) start() context.Context {

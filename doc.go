@@ -1,8 +1,8 @@
 // Package grantexhook receives the webhooks of Grantex, the delegated
-// authorization for AI agents: every delivery verified, every event handled
-// once, nothing lost.
+// authorization for AI agents: every delivery verified, duplicates recognised,
+// and no event acknowledged before its handler has finished.
 //
-//	v, err := grantexhook.NewVerifier(os.Getenv("GRANTEX_WEBHOOK_SECRET"), nil)
+//	v, err := grantexhook.NewVerifier(os.Getenv("GRANTEX_WEBHOOK_SECRET"), &grantexhook.Options{RequireTimestamp: true})
 //	...
 //	var d grantexhook.Dispatcher
 //	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
@@ -24,8 +24,8 @@
 //
 // Grantex waits ten seconds for the answer. It tries five times in about ten
 // minutes; after that the event is lost. What takes longer belongs in
-// a queue: store the verified body, answer, and call [Dispatcher.Dispatch] from
-// its worker.
+// a queue: store the verified body, answer 200, and call [Dispatcher.Dispatch]
+// from its worker, with a context whose deadline allows for the work.
 //
 // Events arrive in any order, a revocation before the grant that it ends
 // included, and more than once. The Dispatcher handles each once, unless a

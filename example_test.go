@@ -68,7 +68,7 @@ func ExampleNewVerifier() {
 }
 
 // While a secret is replaced, deliveries signed with either are accepted. The
-// old secret can go when no delivery has used it for a day.
+// old secret can go once the old endpoint is deleted.
 func ExampleNewVerifier_rotation() {
 	v, err := grantexhook.NewVerifier("the new secret", &grantexhook.Options{
 		PreviousSecrets: []string{"the old secret"},
@@ -248,7 +248,9 @@ func ExampleDispatcher_Dispatch() {
 		fmt.Println("slow work for", e.Data.GrantID)
 		return nil
 	})
-	fmt.Println(d.Dispatch(context.Background(), <-queue))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // without it, Dispatch allows 9 seconds
+	defer cancel()
+	fmt.Println(d.Dispatch(ctx, <-queue))
 	// Output:
 	// 200 OK
 	// slow work for grnt_1

@@ -101,9 +101,9 @@ func sum(secret string, parts ...[]byte) []byte {
 	return mac.Sum(nil)
 }
 
-// A key makes the MACs of one secret. The hashes are pooled because one that is
-// reset still knows the state that the secret leads to, which costs as much as
-// hashing 128 bytes, and a new one has to find it again.
+// A key makes the MACs of one secret. The hashes are pooled because an HMAC that
+// is reset keeps the state it derived from the secret; deriving it again costs as
+// much as hashing 128 bytes.
 type key struct {
 	hashes sync.Pool // of *keyedHash
 }

@@ -37,9 +37,9 @@ type Store interface {
 // zero value is ready to use. It is safe for concurrent use and must not be
 // copied.
 //
-// It needs about 150 bytes for each event of the time that events are kept,
-// which is a day for those of a [Dispatcher]. No goroutine forgets them: each
-// Claim forgets a few that have expired, in constant time.
+// It needs about 150 bytes for each event that it remembers; a [Dispatcher] keeps
+// events for a day. There is no background goroutine: each Claim forgets up to
+// two claims and two events that have expired, in constant time.
 type MemoryStore struct {
 	mu      sync.Mutex
 	entries map[string]*entry

@@ -51,8 +51,8 @@ type Options struct {
 	PreviousSecrets []string
 
 	// RequireTimestamp refuses deliveries that carry only the signature of the
-	// body, which never expires: who records such a delivery can replay it for
-	// ever. Every Grantex since 2026-08-13 sends what this needs, so set it.
+	// body, which never expires: whoever records such a delivery can replay it
+	// forever. Every Grantex since 2026-08-13 sends what this needs, so set it.
 	RequireTimestamp bool
 
 	// Tolerance is how far the timestamp may lie in the past or in the future,
@@ -169,9 +169,9 @@ func (v *Verifier) match(sig *signature, body []byte) (int, error) {
 
 // VerifySignature reports whether signature, the value of [HeaderSignature], is
 // the one that secret makes of the raw body payload: the check that the Grantex
-// documentation describes. It takes constant time, and an empty secret is never
-// right. [Verifier.Verify] also knows timestamps, and several secrets, and is
-// faster.
+// documentation describes. The signatures are compared in constant time, and an
+// empty secret is never right. [Verifier.Verify] also checks timestamps, accepts
+// several secrets, and is faster.
 func VerifySignature(payload []byte, signature, secret string) bool {
 	mac, ok := parseMAC(signature)
 	return ok && secret != "" && hmac.Equal(sum(secret, payload), mac[:])

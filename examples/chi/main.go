@@ -44,7 +44,7 @@ func main() {
 		Addr:              cmp.Or(os.Getenv("ADDR"), ":8080"),
 		Handler:           r,
 		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      20 * time.Second, // longer than a handler may take
+		WriteTimeout:      25 * time.Second, // longer than reading, handling and telling the Store may take
 		IdleTimeout:       2 * time.Minute,
 	})
 }
