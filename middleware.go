@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -143,7 +144,16 @@ func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Reques
 	return nil
 }
 
-func unreadable(err error) error { return fmt.Errorf("grantexhook: reading the body: %w", err) }
+// unreadable keeps of err only what cannot quote the body: a broken framing makes
+// net/http take part of it for a trailer, and say which.
+func unreadable(err error) error {
+	_, network := errors.AsType[net.Error](err)
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	if network || tooLarge || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("grantexhook: reading the body: %w", err)
+	}
+	return errors.New("grantexhook: reading the body: it is malformed")
+}
 
 // readsFasterThan reports whether the Server's own ReadTimeout ends before d.
 func readsFasterThan(d time.Duration, r *http.Request) bool {

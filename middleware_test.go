@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -463,6 +464,40 @@ func putBack(h http.Handler) http.Handler {
 		h.ServeHTTP(w, r)
 		time.Sleep(time.Second)
 	})
+}
+
+// TestMiddlewareQuotesNoBody holds that a body whose chunks are broken is not
+// quoted, although net/http does.
+func TestMiddlewareQuotesNoBody(t *testing.T) {
+	for _, broken := range []string{"0\r\ngrnt_1\r\n\r\n", "0\r\n" + string(payload) + "\r\n\r\n", "grnt_1\r\n"} {
+		t.Run(broken, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newReceiver(t, secret, grantexhook.Options{})
+				conn := dialPipe(t, &http.Server{Handler: rec})
+				conn.write(head(signed(secret, time.Now())) + broken)
+				require.Equal(t, http.StatusBadRequest, conn.answer(t).StatusCode)
+				require.Equal(t, grantexhook.ReasonUnreadable, rec.refused[0].reason)
+				require.NotContains(t, rec.refused[0].err.Error(), "grnt_1")
+				require.NotContains(t, rec.log.String(), "grnt_1")
+			})
+		})
+	}
+}
+
+// TestMiddlewareBuffersOnlyWhatCame holds that nobody makes the receiver set
+// memory aside by announcing a body.
+func TestMiddlewareBuffersOnlyWhatCame(t *testing.T) {
+	const announced = 64 << 20
+	h := newVerifier(t, secret, &grantexhook.Options{MaxBody: announced, Log: slog.New(slog.DiscardHandler)}).Middleware(new(spy))
+	r := newPost(t, "/", signed(secret, time.Now()), io.MultiReader(bytes.NewReader(payload), failing{io.ErrUnexpectedEOF}))
+	r.ContentLength = announced
+	w := httptest.NewRecorder()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	h.ServeHTTP(w, r)
+	runtime.ReadMemStats(&after)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(announced/8))
 }
 
 // TestMiddlewareLeavesTheHandlerItsTime holds that no deadline for reading the
