@@ -1,0 +1,163 @@
+package otelhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// other stands for every type, outcome and reason that is not known beforehand.
+const other = "other"
+
+// The words of grantexhook, which is not imported.
+var (
+	types   = []string{"grant.created", "grant.revoked", "token.issued"}
+	reasons = []string{"no_signature", "bad_signature", "stale", "too_large", "unreadable"}
+
+	outcomes = []struct {
+		name   string
+		ran    bool // the handler
+		failed bool // something that has to be looked into
+	}{
+		{"handled", true, false},
+		{"duplicate", false, false},
+		{"ignored", false, false},
+		{"in_flight", false, false},
+		{"malformed", false, true},
+		{"failed", true, true},
+		{"panicked", true, true},
+		{"timed_out", true, true},
+		{"store_failed", false, true},
+		{other, false, false},
+	}
+)
+
+// find returns what m holds for name, or else for other.
+func find[T any](m map[string]T, name string) T {
+	if v, ok := m[name]; ok {
+		return v
+	}
+	return m[other]
+}
+
+// A kind is what the events of one type have in common. It is made beforehand,
+// since making sets of attributes is most of the work of recording them.
+type kind struct {
+	spanName string
+	start    trace.SpanStartOption // the attributes
+	age      []metric.RecordOption
+	results  map[string]*result // by outcome
+}
+
+// A result is what the events of one type with one outcome have in common.
+type result struct {
+	outcome     string
+	ran, failed bool
+	span        []attribute.KeyValue
+	count       []metric.AddOption
+	duration    []metric.RecordOption
+}
+
+// A refusal is what the refusals for one reason have in common.
+type refusal struct {
+	span  []attribute.KeyValue
+	count []metric.AddOption
+}
+
+func newKinds(more []string) map[string]*kind {
+	kinds := make(map[string]*kind)
+	for _, t := range slices.Concat(types, more) {
+		// Types are what an endpoint subscribes to, as destinations are elsewhere.
+		kinds[t] = newKind(t, "process "+t, semconv.MessagingDestinationName(t))
+	}
+	kinds[other] = newKind(other, "process")
+	return kinds
+}
+
+func newKind(eventType, spanName string, attrs ...attribute.KeyValue) *kind {
+	label := attribute.String("type", eventType)
+	k := &kind{
+		spanName: spanName,
+		start: trace.WithAttributes(append(attrs,
+			semconv.MessagingSystemKey.String("grantex"),
+			semconv.MessagingOperationName("process"),
+			semconv.MessagingOperationTypeProcess,
+			attribute.String("grantexhook.event.type", eventType),
+		)...),
+		age:     []metric.RecordOption{labels(label)},
+		results: make(map[string]*result),
+	}
+	for _, o := range outcomes {
+		set := labels(label, attribute.String("outcome", o.name))
+		r := &result{
+			outcome: o.name, ran: o.ran, failed: o.failed,
+			span:     []attribute.KeyValue{attribute.String("grantexhook.outcome", o.name)},
+			count:    []metric.AddOption{set},
+			duration: []metric.RecordOption{set},
+		}
+		if o.failed {
+			r.span = append(r.span, semconv.ErrorTypeKey.String(o.name))
+		}
+		k.results[o.name] = r
+	}
+	return k
+}
+
+func newRefusals() map[string]refusal {
+	refusals := make(map[string]refusal)
+	for _, r := range slices.Concat(reasons, []string{other}) {
+		refusals[r] = refusal{
+			span:  []attribute.KeyValue{attribute.String("grantexhook.rejection.reason", r)},
+			count: []metric.AddOption{labels(attribute.String("reason", r))},
+		}
+	}
+	return refusals
+}
+
+func labels(attrs ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attrs...))
+}
+
+// startOptions gives the span all that is known when it starts, so that a
+// sampler can decide by it.
+func (k *kind) startOptions(ctx context.Context, id string) []trace.SpanStartOption {
+	opts := []trace.SpanStartOption{consumer, k.start}
+	if id != "" {
+		opts = append(opts, trace.WithAttributes(semconv.MessagingMessageID(id)))
+	}
+	if parent := trace.SpanContextFromContext(ctx); parent.IsValid() {
+		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: parent}))
+	}
+	return opts
+}
+
+var consumer = trace.WithSpanKind(trace.SpanKindConsumer)
+
+// instruments makes the metrics.
+func (h *Hook) instruments(m metric.Meter) error {
+	var errs [4]error
+	h.events, errs[0] = m.Int64Counter("grantexhook.events", metric.WithUnit("{event}"),
+		metric.WithDescription("Events that were dispatched."))
+	h.rejections, errs[1] = m.Int64Counter("grantexhook.rejections", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests that were refused."))
+	// Nine seconds are what the Dispatcher gives a handler, and ten what Grantex
+	// waits; only the worker of a queue may take longer.
+	h.handlerDuration, errs[2] = m.Float64Histogram("grantexhook.handler.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time that an event took whose handler ran, with its claim and its settling in the Store."),
+		metric.WithExplicitBucketBoundaries(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 9, 10, 30, 60, 300, 1800))
+	// Grantex tries again 60, 150, 300 and 570 seconds after the first attempt:
+	// each has a bucket of its own, which ends at 120, 240, 480 or 720.
+	h.age, errs[3] = m.Float64Histogram("grantexhook.event.age", metric.WithUnit("s"),
+		metric.WithDescription("Time from the creation of an event to the start of its handling."),
+		metric.WithExplicitBucketBoundaries(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 240, 480, 720, 1800, 3600, 21600, 86400))
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("otelhook: %w", err)
+	}
+	return nil
+}
