@@ -1,0 +1,136 @@
+package sqlstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// A Dialect says which database a [Store] talks to. The zero value is none, and
+// [New] refuses it.
+type Dialect int
+
+// The databases that a [Store] can be in.
+const (
+	PostgreSQL Dialect = iota + 1 // version 11 or later
+	SQLite                        // version 3.42 or later
+)
+
+const defaultTable = "grantexhook_events"
+
+// doneToken stands in the row of an event that is done; no claim has it.
+const doneToken = 0
+
+// statements are what a Store says to its database. Parameters first appear in
+// their order: that is how SQLite counts $1 and $2, which it takes for names.
+type statements struct {
+	claim, done, release, mark, sweep string
+	migrate                           []string
+}
+
+// Where a row stands that has not expired, claim changes nothing but returns it
+// all the same, which tells in one statement who has the id.
+const (
+	claimSQL = `
+INSERT INTO {table} AS held (id, token, expires) VALUES ($1, $2, {after $3})
+ON CONFLICT (id) DO UPDATE SET
+	token = CASE WHEN held.expires <= {now} THEN excluded.token ELSE held.token END,
+	expires = CASE WHEN held.expires <= {now} THEN {after $3} ELSE held.expires END
+RETURNING token`
+
+	doneSQL = `
+INSERT INTO {table} (id, token, expires) VALUES ($1, 0, {after $2})
+ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}`
+
+	releaseSQL = `DELETE FROM {table} WHERE id = $1 AND token = $2`
+
+	markSQL = `
+INSERT INTO {table} AS held (id, token, expires) VALUES ($1, 0, {after $2})
+ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}
+WHERE held.token <> 0 OR held.expires <= {now}`
+
+	sweepSQL = `
+DELETE FROM {table} WHERE id IN (
+	SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT $1 {skip locked}
+)`
+)
+
+// In PostgreSQL, {now} is the same throughout a statement, so that both CASEs of
+// a claim agree, and {after} is not: a statement that waited for a row counts its
+// lease from the moment it got it. SQLite reads the clock once, after waiting.
+var (
+	postgreSQL = []string{
+		"{now}", "statement_timestamp()",
+		"{after $2}", "clock_timestamp() + $2 * interval '1 second'",
+		"{after $3}", "clock_timestamp() + $3 * interval '1 second'",
+		"{skip locked}", "FOR UPDATE SKIP LOCKED",
+	}
+	sqlite = []string{
+		"{now}", "unixepoch('now', 'subsec')",
+		"{after $2}", "unixepoch('now', 'subsec') + $2",
+		"{after $3}", "unixepoch('now', 'subsec') + $3",
+		"{skip locked}", "",
+	}
+)
+
+var (
+	// postgreSQLSchema begins with a lock, since CREATE … IF NOT EXISTS fails
+	// when two processes do it at once.
+	postgreSQLSchema = []string{
+		`SELECT pg_advisory_xact_lock(hashtextextended('{table}', 0))`,
+		`CREATE TABLE IF NOT EXISTS {table} (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL)`,
+		`CREATE INDEX IF NOT EXISTS {index} ON {table} (expires)`,
+	}
+	sqliteSchema = []string{
+		`CREATE TABLE IF NOT EXISTS {table} (id TEXT PRIMARY KEY, token INTEGER NOT NULL, expires REAL NOT NULL) STRICT, WITHOUT ROWID`,
+		`CREATE INDEX IF NOT EXISTS {index} ON {table} (expires)`,
+	}
+)
+
+func (d Dialect) statements(table string) (statements, error) {
+	words, migrate := postgreSQL, postgreSQLSchema
+	switch d {
+	case PostgreSQL:
+	case SQLite:
+		words, migrate = sqlite, sqliteSchema
+	default:
+		return statements{}, errors.New("sqlstore: the dialect is neither PostgreSQL nor SQLite")
+	}
+	names, err := d.quote(cmp.Or(table, defaultTable))
+	if err != nil {
+		return statements{}, err
+	}
+	fill := strings.NewReplacer(append(names, words...)...).Replace
+	s := statements{
+		claim:   fill(claimSQL),
+		done:    fill(doneSQL),
+		release: fill(releaseSQL),
+		mark:    fill(markSQL),
+		sweep:   fill(sweepSQL),
+	}
+	for _, statement := range migrate {
+		s.migrate = append(s.migrate, fill(statement))
+	}
+	return s, nil
+}
+
+// tableName leaves room for the name of the index in the 63 bytes that
+// PostgreSQL allows, and silently cuts off at.
+var tableName = regexp.MustCompile(`^(?:([a-z_][a-z0-9_]{0,62})\.)?([a-z_][a-z0-9_]{0,53})$`)
+
+func (d Dialect) quote(table string) (names []string, err error) {
+	m := tableName.FindStringSubmatch(table)
+	switch {
+	case m == nil:
+		return nil, fmt.Errorf("sqlstore: %q cannot be the table; use up to 54 lower-case letters, digits and underscores", table)
+	case m[1] != "" && d == SQLite:
+		return nil, fmt.Errorf("sqlstore: %q cannot be the table; SQLite has no schema to put before the dot", table)
+	}
+	quoted := `"` + m[2] + `"`
+	if m[1] != "" {
+		quoted = `"` + m[1] + `".` + quoted
+	}
+	return []string{"{table}", quoted, "{index}", `"` + m[2] + `_expires"`}, nil
+}

@@ -1,0 +1,56 @@
+// Package sqlstore remembers in a SQL database which events were handled: a
+// grantexhook.Store for several processes that share a PostgreSQL, or for one or
+// more on one machine that share a SQLite file. It uses database/sql and imports
+// no driver.
+//
+//	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // import _ "github.com/jackc/pgx/v5/stdlib"
+//	...
+//	store, err := sqlstore.New(db, sqlstore.PostgreSQL, nil)
+//	...
+//	err = store.Migrate(ctx) // creates the table if there is none
+//	...
+//	d := grantexhook.Dispatcher{Store: store}
+//
+// # Exactly once
+//
+// With a Store alone, a handler runs at least once: its process can die after the
+// work is done and before that is written down. Where the work is done in the
+// same database, [Store.Tx] closes the gap. It writes both in one transaction:
+//
+//	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+//		return store.Tx(ctx, e.ID, func(tx *sql.Tx) error {
+//			_, err := tx.ExecContext(ctx, "DELETE FROM sessions WHERE grant_id = $1", e.Data.GrantID)
+//			return err
+//		})
+//	})
+//
+// What this promises: as long as the mark is kept, which is 24 hours, the rows
+// that the function writes through its transaction are written once for an event,
+// however often and by however many processes it is handled, and whenever one of
+// them is killed. What it does not: anything the function does elsewhere, such as
+// a mail or a call to another service, can happen more than once, and can happen
+// although the transaction is rolled back.
+//
+// # PostgreSQL
+//
+// Leases are measured with the clock of the server alone. A claim is exclusive at
+// any isolation level. Version 11 or later; its user needs SELECT, INSERT, UPDATE
+// and DELETE on the table, and CREATE on the schema for [Store.Migrate]. A server
+// that loses commits when it fails over, as asynchronous replication can, forgets
+// claims and marks with them.
+//
+// # SQLite
+//
+// Version 3.42 or later. One writer at a time holds the whole database, and
+// without busy_timeout all others fail at once, so name it where the database is
+// opened, and limit the pool to one connection, which makes the callers of one
+// process wait their turn instead of trying again and again:
+//
+//	db, err := sql.Open("sqlite", "file:events.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)") // import _ "modernc.org/sqlite"
+//	...
+//	db.SetMaxOpenConns(1)
+//
+// With one connection, a function given to [Store.Tx] that uses db instead of its
+// transaction waits for itself until its context ends. In WAL mode,
+// synchronous(FULL) is what keeps the last commits when the machine loses power.
+package sqlstore

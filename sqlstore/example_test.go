@@ -1,0 +1,60 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql"
+	"log"
+	"os"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/sqlstore"
+)
+
+// Several processes share what was handled in PostgreSQL. The program imports a
+// driver, here _ "github.com/jackc/pgx/v5/stdlib".
+func Example() {
+	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := sqlstore.New(db, sqlstore.PostgreSQL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Migrate(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	d := grantexhook.Dispatcher{Store: store}
+	_ = d.Types()
+}
+
+// One machine needs no server: SQLite with _ "modernc.org/sqlite".
+func Example_sqlite() {
+	db, err := sql.Open("sqlite", "file:events.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	if err != nil {
+		log.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	store, err := sqlstore.New(db, sqlstore.SQLite, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Migrate(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	d := grantexhook.Dispatcher{Store: store}
+	_ = d.Types()
+}
+
+// The rows of the handler and the mark that it was handled are committed together
+// or not at all.
+func ExampleStore_Tx() {
+	var store *sqlstore.Store // as New returned it
+	d := grantexhook.Dispatcher{Store: store}
+	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		return store.Tx(ctx, e.ID, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "DELETE FROM sessions WHERE grant_id = $1", e.Data.GrantID)
+			return err
+		})
+	})
+}

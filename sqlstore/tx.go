@@ -1,0 +1,83 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// keep is how long Tx marks an event as done: as long as a Dispatcher does.
+const keep = 24 * time.Hour
+
+// Tx calls f in a transaction that also marks the event id as done, unless it is
+// done already: then f is not called, and Tx returns nil. What f writes through
+// its transaction and the mark are committed together or not at all. It is for
+// the inside of a handler; claiming the event stays with the Dispatcher.
+//
+// The mark comes first. A second Tx for the same event waits there for the first
+// one to end, and then does nothing if that was committed, or takes its place.
+// The event is marked for 24 hours, after which Tx would call f again.
+//
+// The transaction has the default isolation level of the database and is rolled
+// back when ctx ends, or if f panics. The error is that of f as it is, or that of
+// the database; after an error of the commit, the event may be done or not, and
+// the next Tx finds out. f is called once at most, also at isolation levels where
+// a commit can fail for what others did; that error has SQLSTATE 40001.
+//
+// f must use the transaction alone: another connection would wait for the mark,
+// in SQLite for anything at all. And it should be short, since others wait for
+// it: those of the same event, and in SQLite everyone who writes.
+func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error {
+	tx, marked, err := s.begin(ctx, id)
+	if err != nil {
+		return fmt.Errorf("sqlstore: marking an event as done in a transaction: %w", err)
+	}
+	defer tx.Rollback()
+	if !marked {
+		return nil
+	}
+	if err := f(tx); err != nil {
+		return err
+	}
+	if err := commit(ctx, tx); err != nil {
+		return fmt.Errorf("sqlstore: committing the handling of an event: %w", err)
+	}
+	return nil
+}
+
+// commit tells that the context ended where database/sql only says that it has
+// rolled back for that.
+func commit(ctx context.Context, tx *sql.Tx) error {
+	err := tx.Commit()
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// begin starts a transaction with the mark; marked is false if the event was
+// done before.
+func (s *Store) begin(ctx context.Context, id string) (tx *sql.Tx, marked bool, err error) {
+	err = retry(ctx, func() error {
+		if tx, err = s.db.BeginTx(ctx, nil); err != nil {
+			return err
+		}
+		marked, err = s.mark(ctx, tx, id)
+		if err != nil {
+			tx.Rollback()
+		}
+		return err
+	})
+	return tx, marked, err
+}
+
+func (s *Store) mark(ctx context.Context, tx *sql.Tx, id string) (marked bool, err error) {
+	result, err := tx.ExecContext(ctx, s.sql.mark, id, keep.Seconds())
+	if err != nil {
+		return false, err
+	}
+	rows, err := result.RowsAffected()
+	return rows > 0, err
+}
