@@ -1,0 +1,90 @@
+// Command inbox receives the webhooks of Grantex, keeps them in a SQLite file,
+// answers, and works them off afterwards. It may be killed at any time.
+package main
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	_ "modernc.org/sqlite"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/riverinbox"
+)
+
+func main() {
+	v, err := grantexhook.NewVerifier(os.Getenv("GRANTEX_WEBHOOK_SECRET"), &grantexhook.Options{RequireTimestamp: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var d grantexhook.Dispatcher
+	grantexhook.On(&d, revoke)
+
+	db, err := sql.Open("sqlite", "file:"+cmp.Or(os.Getenv("INBOX"), "inbox.db")+
+		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	if err != nil {
+		log.Fatal(err)
+	}
+	db.SetMaxOpenConns(1) // SQLite has one writer: the others wait here for their turn
+	inbox, err := riverinbox.New(riversqlite.New(db), d.Dispatch, &riverinbox.Options{Timeout: 10 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := inbox.Migrate(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	if err := inbox.Start(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhooks/grantex", inbox.Handler(v.Middleware))
+	serve(&http.Server{
+		Addr:              cmp.Or(os.Getenv("ADDR"), ":8080"),
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      25 * time.Second, // longer than reading and storing may take
+		IdleTimeout:       2 * time.Minute,
+	}, inbox.Stop)
+}
+
+// revoke takes a while, and tells by its context's end that it must not go on.
+func revoke(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+	log.Printf("grant %s: begins", e.Data.GrantID)
+	select {
+	case <-time.After(3 * time.Second):
+		log.Printf("grant %s: revoked", e.Data.GrantID)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err() // it is tried again
+	}
+}
+
+// serve runs s until the process is told to stop; then it takes in no more, and
+// lets what is being handled finish.
+func serve(s *http.Server, stop func(context.Context) error) {
+	told, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	go func() {
+		log.Printf("listening on %s", s.Addr)
+		if err := s.ListenAndServe(); err != http.ErrServerClosed {
+			log.Fatal(err)
+		}
+	}()
+	<-told.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+	defer cancel()
+	for _, stop := range []func(context.Context) error{s.Shutdown, stop} {
+		if err := stop(ctx); err != nil {
+			log.Print(err) // what was taken in is handled after the next start
+		}
+	}
+}

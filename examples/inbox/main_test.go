@@ -1,0 +1,96 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/hooktest"
+)
+
+const secret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e"
+
+// TestKilled kills the program while it handles an event that it has
+// acknowledged, and finds the event handled after the next start.
+func TestKilled(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "inbox.exe") // Windows starts nothing without the suffix
+	text, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput()
+	require.NoError(t, err, string(text))
+	first := start(t, path)
+
+	resp, err := http.DefaultClient.Do(hooktest.Sender{Secret: secret, URL: first.url}.NewRequest(t, grantexhook.GrantRevoked{GrantID: "grnt_1"}))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	first.waitFor(t, "grant grnt_1: begins")
+	require.NoError(t, first.Process.Kill())
+	first.Wait()
+	require.NotContains(t, first.logged(t), "revoked")
+
+	second := start(t, path)
+	second.waitFor(t, "grant grnt_1: revoked")
+	if runtime.GOOS == "windows" { // has no signal for it
+		return
+	}
+	require.NoError(t, second.Process.Signal(os.Interrupt))
+	require.NoError(t, second.Wait())
+	require.Equal(t, 1, strings.Count(second.logged(t), "grant grnt_1: revoked"))
+}
+
+// A program is the example as it runs.
+type program struct {
+	*exec.Cmd
+	url, log string
+}
+
+func start(t *testing.T, path string) *program {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	log, err := os.CreateTemp(filepath.Dir(path), "log")
+	require.NoError(t, err)
+	defer log.Close()
+
+	p := &program{exec.CommandContext(t.Context(), path), "http://" + addr + "/webhooks/grantex", log.Name()}
+	p.Env = append(os.Environ(), "GRANTEX_WEBHOOK_SECRET="+secret, "ADDR="+addr, "INBOX="+filepath.ToSlash(filepath.Join(filepath.Dir(path), "inbox.db")))
+	p.Stdout, p.Stderr = log, log
+	require.NoError(t, p.Start())
+	t.Cleanup(func() {
+		p.Process.Kill()
+		p.Wait()
+	})
+	p.waitFor(t, "listening on")
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}, 10*time.Second, 10*time.Millisecond)
+	return p
+}
+
+func (p *program) logged(t *testing.T) string {
+	t.Helper()
+	log, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return string(log)
+}
+
+// waitFor allows for the time that an interrupted event waits.
+func (p *program) waitFor(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(p.logged(t), text) }, 90*time.Second, 20*time.Millisecond, text)
+}

@@ -1,0 +1,195 @@
+package riverinbox_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/riverinbox"
+)
+
+func TestHandlerNeedsAVerifier(t *testing.T) {
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, nil)
+	require.PanicsWithValue(t, "riverinbox: Handler needs the Middleware of a Verifier; without it anybody could put events into the inbox",
+		func() { in.Handler(nil) })
+}
+
+func TestHandlerTakesInWhatIsVerified(t *testing.T) {
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, nil)
+	verify := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Signed") == "" {
+				http.Error(w, "Unauthorized", http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	h := in.Handler(verify)
+	for _, signed := range []string{"", "yes"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"id":"evt_1","type":"a.b"}`))
+		r.Header.Set("Signed", signed)
+		h.ServeHTTP(w, r)
+		require.Equal(t, signed != "", w.Code == http.StatusOK)
+		require.Equal(t, signed != "", len(jobs(t, in)) == 1)
+	}
+}
+
+func jobs(t testing.TB, in *inbox) []*rivertype.JobRow {
+	t.Helper()
+	list, err := in.Client().JobList(t.Context(), river.NewJobListParams().First(10_000))
+	require.NoError(t, err)
+	return list.Jobs
+}
+
+func TestHandlerAnswers(t *testing.T) {
+	var log syncBuffer
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, &riverinbox.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	h := in.Handler(trusted)
+	post(h, `{"id":"known","type":"a.b"}`)
+	tests := []struct {
+		name, body string
+		status     int
+		answer     string
+	}{
+		{"an event", `{"id":"evt_1","type":"a.b"}`, 200, "stored"},
+		{"of a type and with fields that nobody knows", `{"id":"evt_2","type":"?","later":[1]}`, 200, "stored"},
+		{"with a time that is none, which dispatch may judge", `{"id":"evt_3","type":"a.b","createdAt":7}`, 200, "stored"},
+		{"known", `{"id":"known","type":"a.b"}`, 200, "duplicate"},
+		{"known, with another body", `{"type":"c.d","id":"known","data":{}}`, 200, "duplicate"},
+		{"an id that differs in case", `{"id":"Known","type":"a.b"}`, 200, "stored"},
+		{"an id that ends in a space", `{"id":"known ","type":"a.b"}`, 200, "stored"},
+		{"an id with quotes", `{"id":"known\"'","type":"a.b"}`, 200, "stored"},
+		{"an id with pattern characters", `{"id":"k*n?w%_","type":"a.b"}`, 200, "stored"},
+		{"empty", ``, 422, "malformed"},
+		{"no JSON", `known`, 422, "malformed"},
+		{"an event after a timestamp, as a second signature covers it", `1795564800.{"id":"evt_4","type":"a.b"}`, 422, "malformed"},
+		{"an event with something after it", `{"id":"evt_4","type":"a.b"}{}`, 422, "malformed"},
+		{"null", `null`, 422, "malformed"},
+		{"an array of events", `[{"id":"evt_4","type":"a.b"}]`, 422, "malformed"},
+		{"no id", `{"type":"a.b"}`, 422, "malformed"},
+		{"an empty id", `{"id":"","type":"a.b"}`, 422, "malformed"},
+		{"an id that is a number", `{"id":4,"type":"a.b"}`, 422, "malformed"},
+		{"no type", `{"id":"evt_4"}`, 422, "malformed"},
+		{"an empty type", `{"id":"evt_4","type":""}`, 422, "malformed"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(jobs(t, in))
+			status, answer := post(h, test.body)
+			require.Equal(t, test.status, status)
+			require.Equal(t, test.answer, strings.TrimSpace(answer))
+			require.Equal(t, test.answer == "stored", len(jobs(t, in)) == before+1)
+		})
+	}
+	require.Equal(t, 11, strings.Count(log.String(), "delivery refused"))
+	require.NotContains(t, log.String(), "evt_4", "part of a body")
+}
+
+func TestHandlerCannotRead(t *testing.T) {
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, nil)
+	w := httptest.NewRecorder()
+	in.Handler(trusted).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", io.MultiReader(
+		strings.NewReader(`{"id":"evt_1","type":"a.b"}`), iotest.ErrReader(errors.New("connection lost")))))
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Empty(t, jobs(t, in))
+}
+
+func TestHandlerCannotStore(t *testing.T) {
+	var log syncBuffer
+	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+	in := newInbox(t, db, ignore, &riverinbox.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	h := in.Handler(trusted)
+	_, err := db.Exec("ALTER TABLE river_job RENAME TO elsewhere")
+	require.NoError(t, err)
+	status, _ := post(h, `{"id":"evt_1","type":"a.b","data":{"principalId":"user_of_mine"}}`)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, log.String(), `level=ERROR msg="riverinbox: event not stored" event=evt_1 type=a.b error=`)
+	require.NotContains(t, log.String(), "user_of_mine")
+
+	_, err = db.Exec("ALTER TABLE elsewhere RENAME TO river_job")
+	require.NoError(t, err)
+	status, _ = post(h, `{"id":"evt_1","type":"a.b"}`)
+	require.Equal(t, http.StatusOK, status)
+}
+
+// An event is taken in once, whatever became of it.
+func TestHandlerKnowsEveryState(t *testing.T) {
+	for _, state := range rivertype.JobStates() {
+		t.Run(string(state), func(t *testing.T) {
+			db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+			in := newInbox(t, db, ignore, nil)
+			h := in.Handler(trusted)
+			post(h, `{"id":"evt_1","type":"a.b"}`)
+			_, err := db.Exec("UPDATE river_job SET state = ?, finalized_at = CASE WHEN ? IN ('completed', 'cancelled', 'discarded') THEN datetime('now') END", string(state), string(state))
+			require.NoError(t, err)
+
+			status, answer := post(h, `{"id":"evt_1","type":"a.b"}`)
+			require.Equal(t, http.StatusOK, status)
+			require.Equal(t, "duplicate", answer)
+			all := jobs(t, in)
+			require.Len(t, all, 1)
+			require.Equal(t, state, all[0].State)
+		})
+	}
+}
+
+// Of many deliveries of an event at once, through several processes' handles on
+// the file, one is stored.
+func TestHandlerAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	first := newInbox(t, open(t, path), ignore, nil)
+	second, err := riverinbox.New(riversqlite.New(open(t, path)), ignore, &riverinbox.Options{Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	handlers := []http.Handler{first.Handler(trusted), second.Handler(trusted)}
+
+	const events, deliveries = 10, 4
+	var stored, duplicates atomic.Int32
+	var wg sync.WaitGroup
+	for i := range events * deliveries {
+		wg.Go(func() {
+			switch status, answer := post(handlers[i%2], fmt.Sprintf(`{"id":"evt_%d","type":"a.b"}`, i%events)); {
+			case status == 200 && answer == "stored":
+				stored.Add(1)
+			case status == 200 && answer == "duplicate":
+				duplicates.Add(1)
+			default:
+				t.Errorf("%d %s", status, answer)
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, events, stored.Load())
+	require.EqualValues(t, events*(deliveries-1), duplicates.Load())
+	require.Len(t, jobs(t, first), events)
+}
+
+// The answer comes after the commit: whoever gets it can see the event through
+// another connection.
+func TestHandlerAnswersAfterTheCommit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	h := newInbox(t, open(t, path), ignore, nil).Handler(trusted)
+	other := open(t, path)
+	for i := range 20 {
+		status, _ := post(h, fmt.Sprintf(`{"id":"evt_%d","type":"a.b"}`, i))
+		require.Equal(t, 200, status)
+		var n int
+		require.NoError(t, other.QueryRow("SELECT count(*) FROM river_job").Scan(&n))
+		require.Equal(t, i+1, n)
+	}
+}

@@ -1,0 +1,312 @@
+package riverinbox_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/riverinbox"
+)
+
+func TestNewRefuses(t *testing.T) {
+	driver := riversqlite.New(open(t, filepath.Join(t.TempDir(), "inbox.db")))
+	tests := []struct {
+		name     string
+		driver   riverdriver.Driver[*sql.Tx]
+		dispatch func(context.Context, []byte) error
+		opts     *riverinbox.Options
+		want     string
+	}{
+		{"no driver", nil, ignore, nil, "needs a driver"},
+		{"no dispatch", driver, nil, nil, "needs a driver of River and the Dispatch method"},
+		{"a timeout that ended before it began", driver, ignore, &riverinbox.Options{Timeout: -1}, "Timeout is -1ns; it must be at least 1s"},
+		{"a timeout in the wrong unit", driver, ignore, &riverinbox.Options{Timeout: 60}, "Timeout is 60ns; it must be at least 1s"},
+		{"fewer than no workers", driver, ignore, &riverinbox.Options{Workers: -1}, "Workers is -1; it must be positive"},
+		{"more workers than River has", driver, ignore, &riverinbox.Options{Workers: 1e6}, "riverinbox: "},
+		{"a schema that is none", driver, ignore, &riverinbox.Options{Schema: "a b"}, "Schema"},
+		{"a configuration that River refuses", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.RescueStuckJobsAfter = time.Second }}, "RescueStuckJobsAfter"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := riverinbox.New(test.driver, test.dispatch, test.opts)
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	tests := []struct {
+		name            string
+		opts            riverinbox.Options
+		timeout, rescue time.Duration
+		workers         int
+	}{
+		{"zero", riverinbox.Options{}, time.Minute, 65 * time.Second, 10},
+		{"given", riverinbox.Options{Timeout: 9 * time.Second, Workers: 3}, 9 * time.Second, 14 * time.Second, 3},
+		{"longer than River's own limit", riverinbox.Options{Timeout: 3 * time.Hour}, 3 * time.Hour, 3*time.Hour + 5*time.Second, 10},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var got *river.Config
+			test.opts.Configure = func(c *river.Config) { got = c }
+			newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, &test.opts)
+			require.Equal(t, test.timeout, got.JobTimeout)
+			require.Equal(t, test.rescue, got.RescueStuckJobsAfter)
+			require.Equal(t, map[string]river.QueueConfig{"grantexhook": {MaxWorkers: test.workers}}, got.Queues)
+		})
+	}
+}
+
+func TestMigrateAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	var wg sync.WaitGroup
+	for range 4 {
+		in, err := riverinbox.New(riversqlite.New(open(t, path)), ignore, &riverinbox.Options{Log: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		wg.Go(func() {
+			if err := in.Migrate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestDatabaseIsGone(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+	in := newInbox(t, db, ignore, nil)
+	require.NoError(t, db.Close())
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	tests := []struct {
+		name string
+		call func(context.Context) error
+	}{
+		{"Migrate", in.Migrate},
+		{"Start", in.Start},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			require.ErrorContains(t, test.call(ctx), "database is closed")
+		})
+	}
+}
+
+// A database that does not answer keeps Start no longer than its context.
+func TestStartGivesUp(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+	in := newInbox(t, db, ignore, nil)
+	only, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer only.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, in.Start(ctx), context.Canceled)
+}
+
+// What is taken in is handled, with the bytes that came, in the time that the
+// option allows, and whether the inbox was started before or after.
+func TestWork(t *testing.T) {
+	type call struct {
+		body []byte
+		left time.Duration
+	}
+	calls := make(chan call, 2)
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(ctx context.Context, body []byte) error {
+		deadline, _ := ctx.Deadline()
+		calls <- call{body, time.Until(deadline)}
+		return nil
+	}, &riverinbox.Options{Timeout: time.Hour})
+	h := in.Handler(trusted)
+	early, late := `{"type":"a.b", "id":"evt_1", "data":{"nul":"\u0000","nul":1e999, "é":"\ud800"}}  `, `{"id":"evt_2","type":"a.b","data":"`+string(bytes.Repeat([]byte("x"), 154241))+`"}`
+
+	status, answer := post(h, early)
+	require.Equal(t, 200, status)
+	require.Equal(t, "stored", answer)
+	start(t, in)
+	for i, want := range []string{early, late} {
+		if i == 1 {
+			status, _ := post(h, late)
+			require.Equal(t, 200, status)
+		}
+		got := receive(t, calls)
+		require.True(t, string(got.body) == want, "other bytes than were sent")
+		require.InDelta(t, time.Hour, got.left, float64(time.Minute))
+	}
+}
+
+func receive[T any](t testing.TB, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "nothing happened for 20 seconds")
+	}
+	return v
+}
+
+func TestWorkIsRetried(t *testing.T) {
+	attempts := make(chan int, 3)
+	var n atomic.Int32
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(context.Context, []byte) error {
+		i := int(n.Add(1))
+		attempts <- i
+		if i == 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	}, nil)
+	start(t, in)
+	post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
+	require.Equal(t, 1, receive(t, attempts))
+	require.Equal(t, 2, receive(t, attempts))
+	require.Equal(t, rivertype.JobStateCompleted, waitForState(t, in, rivertype.JobStateCompleted).State)
+	require.Empty(t, attempts)
+}
+
+// waitForState waits until the only job there is has this state.
+func waitForState(t testing.TB, in *inbox, want rivertype.JobState) *rivertype.JobRow {
+	t.Helper()
+	var job *rivertype.JobRow
+	require.Eventually(t, func() bool {
+		list, err := in.Client().JobList(t.Context(), river.NewJobListParams())
+		if err != nil || len(list.Jobs) != 1 {
+			return false
+		}
+		job = list.Jobs[0]
+		return job.State == want
+	}, 20*time.Second, 20*time.Millisecond)
+	return job
+}
+
+// An event that fails for good is kept, and the log says so. What is in it stays
+// out of the log.
+func TestWorkIsGivenUp(t *testing.T) {
+	var log syncBuffer
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")),
+		func(context.Context, []byte) error { return errors.New("broken for good") },
+		&riverinbox.Options{
+			Log:       slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Configure: func(c *river.Config) { c.MaxAttempts = 2 },
+		})
+	start(t, in)
+	post(in.Handler(trusted), `{"id":"evt_1","type":"a.b","data":{"principalId":"user_of_mine"}}`)
+	job := waitForState(t, in, rivertype.JobStateDiscarded)
+	require.Len(t, job.Errors, 2)
+	require.Contains(t, string(job.EncodedArgs), `"body":"eyJp`, "kept for inspection")
+
+	require.Contains(t, log.String(), `level=ERROR msg="riverinbox: event given up" event=evt_1 type=a.b attempts=2 error="broken for good"`)
+	require.NotContains(t, log.String(), "user_of_mine")
+	require.NotContains(t, log.String(), "eyJp", "the body in base64")
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestWorkersBoundWhatRunsAtOnce(t *testing.T) {
+	const workers, events = 2, 6
+	var running atomic.Int32
+	var done sync.WaitGroup
+	done.Add(events)
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(context.Context, []byte) error {
+		defer done.Done()
+		if running.Add(1) > workers {
+			t.Error("too many at once")
+		}
+		time.Sleep(10 * time.Millisecond)
+		running.Add(-1)
+		return nil
+	}, &riverinbox.Options{Workers: workers})
+	h := in.Handler(trusted)
+	for i := range events {
+		post(h, fmt.Sprintf(`{"id":"evt_%d","type":"a.b"}`, i))
+	}
+	start(t, in)
+	done.Wait()
+}
+
+// Neither the end of Start's context nor Stop breaks off what is running.
+func TestStopIsGraceful(t *testing.T) {
+	begun, end := make(chan bool, 1), make(chan bool)
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(ctx context.Context, _ []byte) error {
+		begun <- true
+		select {
+		case <-end:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(t, in.Start(ctx))
+	h := in.Handler(trusted)
+	post(h, `{"id":"evt_1","type":"a.b"}`)
+	receive(t, begun)
+	cancel()
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- in.Stop(context.Background()) }()
+	select {
+	case err := <-stopped:
+		require.Fail(t, "Stop did not wait", "%v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(end)
+	require.NoError(t, receive(t, stopped))
+	require.Equal(t, rivertype.JobStateCompleted, waitForState(t, in, rivertype.JobStateCompleted).State)
+
+	status, _ := post(h, `{"id":"evt_2","type":"a.b"}`)
+	require.Equal(t, 200, status, "an inbox that has stopped still takes in")
+}
+
+func TestStopHasAnEnd(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+	begun, broken := make(chan bool, 1), make(chan error, 1)
+	in := newInbox(t, db, func(ctx context.Context, _ []byte) error {
+		begun <- true
+		<-ctx.Done()
+		broken <- ctx.Err()
+		return ctx.Err()
+	}, nil)
+	require.NoError(t, in.Start(t.Context()))
+	post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
+	receive(t, begun)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, in.Stop(ctx), context.DeadlineExceeded)
+	require.ErrorIs(t, receive(t, broken), context.Canceled)
+	<-in.Client().Stopped()
+
+	again := make(chan bool, 1)
+	next := newInbox(t, db, func(context.Context, []byte) error { again <- true; return nil }, nil)
+	start(t, next)
+	receive(t, again)
+}
