@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,11 +13,13 @@ import (
 	"grantex.dev/grantexhook/redisstore"
 )
 
-// kinds are the clients whose options New knows.
-var kinds = []struct {
+// A kind of client has options that New knows.
+type kind struct {
 	name string
 	make func(addr string, heedsDeadlines bool) redis.UniversalClient
-}{
+}
+
+var kinds = []kind{
 	{"Client", func(addr string, heeds bool) redis.UniversalClient {
 		return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: heeds})
 	}},
@@ -26,6 +29,11 @@ var kinds = []struct {
 	{"Ring", func(addr string, heeds bool) redis.UniversalClient {
 		return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": addr}, ContextTimeoutEnabled: heeds})
 	}},
+}
+
+// failovers are of the same types. They take seconds to close if they were used
+// where no Sentinel answers.
+var failovers = []kind{
 	{"failover Client", func(addr string, heeds bool) redis.UniversalClient {
 		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "a", SentinelAddrs: []string{addr}, ContextTimeoutEnabled: heeds})
 	}},
@@ -35,7 +43,7 @@ var kinds = []struct {
 }
 
 func TestNewRefusesDeafClients(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range slices.Concat(kinds, failovers) {
 		t.Run(kind.name, func(t *testing.T) {
 			deaf := kind.make("127.0.0.1:1", false)
 			defer deaf.Close()
