@@ -1,0 +1,3 @@
+// Package integration tests the library together with the adapters that do not
+// import it, against the real databases. It is never published.
+package integration
