@@ -33,8 +33,9 @@ demo: ## send signed, repeated, forged and stale deliveries to examples/nethttp
 test: ## test every module, with the race detector where there is one
 	$(call each,go test $(RACE) -shuffle=on -count=1 ./...)
 
-bench: ## run the benchmarks of the root package
+bench: ## run the benchmarks of the root package, and of the stores if their servers are there
 	go test -run '^$$' -bench . -count 1 .
+	cd internal/integration && go test -run '^$$' -bench . -count 1 .
 
 lint: ## check format, vet, staticcheck and go.mod of every module
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path '*/.*/*')) || exit 1; \

@@ -25,12 +25,14 @@
 // Grantex waits ten seconds for the answer. It tries five times in about ten
 // minutes; after that the event is lost. What takes longer belongs in
 // a queue: store the verified body, answer 200, and call [Dispatcher.Dispatch]
-// from its worker, with a context whose deadline allows for the work.
+// from its worker, with a context whose deadline allows for the work. Module
+// riverinbox does that.
 //
 // Events arrive in any order, a revocation before the grant that it ends
 // included, and more than once. The Dispatcher handles each once, unless a
 // process or the Store fails at the wrong moment; so a handler has to bear a
-// repetition.
+// repetition. Several processes share a Store of package sqlstore or of module
+// redisstore.
 //
 // # Compatibility
 //
