@@ -132,8 +132,13 @@ func TestTxRollsBack(t *testing.T) {
 		t.Run("when the context ends", func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			require.ErrorIs(t, b.Tx(ctx, "evt_1", func(tx *sql.Tx) error {
-				defer cancel()
-				return effect(ctx, "evt_1")(tx)
+				require.NoError(t, effect(ctx, "evt_1")(tx))
+				cancel()
+				require.Eventually(t, func() bool {
+					_, err := tx.ExecContext(context.WithoutCancel(ctx), "SELECT 1")
+					return errors.Is(err, sql.ErrTxDone)
+				}, 5*time.Second, time.Millisecond, "database/sql rolls back by itself")
+				return nil
 			}), context.Canceled)
 		})
 		t.Run("when f's goroutine ends", func(t *testing.T) {

@@ -1,0 +1,199 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/sqlstore"
+)
+
+// row returns what stands in the table, with the seconds until it expires.
+func (b sqlBackend) row(t *testing.T, id string) (token int64, left float64) {
+	t.Helper()
+	until := map[sqlstore.Dialect]string{
+		sqlstore.PostgreSQL: "extract(epoch FROM expires - clock_timestamp())::float8",
+		sqlstore.SQLite:     "expires - unixepoch('now', 'subsec')",
+	}[b.dialect]
+	require.NoError(t, b.db.QueryRowContext(t.Context(), "SELECT token, "+until+" FROM grantexhook_events WHERE id = $1", id).Scan(&token, &left))
+	return token, left
+}
+
+// A row expires when it should, to a fraction of a second.
+func TestSQLStoreExpiry(t *testing.T) {
+	ctx := t.Context()
+	tests := []struct {
+		name  string
+		write func(b sqlBackend, id string) error
+		want  time.Duration
+	}{
+		{"Claim", func(b sqlBackend, id string) error { _, _, err := b.Claim(ctx, id, 1500*time.Millisecond); return err }, 1500 * time.Millisecond},
+		{"Claim of what has expired", func(b sqlBackend, id string) error {
+			_, _, err := b.Claim(ctx, id, 0)
+			if err == nil {
+				_, _, err = b.Claim(ctx, id, 2500*time.Millisecond)
+			}
+			return err
+		}, 2500 * time.Millisecond},
+		{"Done", func(b sqlBackend, id string) error { return b.Done(ctx, id, 90*time.Minute+500*time.Millisecond) }, 90*time.Minute + 500*time.Millisecond},
+		{"Done of what is claimed", func(b sqlBackend, id string) error {
+			_, _, err := b.Claim(ctx, id, time.Second)
+			if err == nil {
+				err = b.Done(ctx, id, 7500*time.Millisecond)
+			}
+			return err
+		}, 7500 * time.Millisecond},
+		{"Tx", func(b sqlBackend, id string) error { return b.Tx(ctx, id, effect(ctx, id)) }, 24 * time.Hour},
+		{"Tx of what is claimed", func(b sqlBackend, id string) error {
+			_, _, err := b.Claim(ctx, id, time.Second)
+			if err == nil {
+				err = b.Tx(ctx, id, effect(ctx, id))
+			}
+			return err
+		}, 24 * time.Hour},
+	}
+	onEachSQL(t, func(t *testing.T, b sqlBackend) {
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				begin := time.Now()
+				require.NoError(t, test.write(b, test.name))
+				_, left := b.row(t, test.name)
+				const resolution = 0.002 // of SQLite's clock
+				require.LessOrEqual(t, left, test.want.Seconds()+resolution)
+				require.GreaterOrEqual(t, left, test.want.Seconds()-time.Since(begin).Seconds()-resolution)
+			})
+		}
+	})
+}
+
+// Tokens are positive and so many that no two are the same.
+func TestSQLStoreTokens(t *testing.T) {
+	onEachSQL(t, func(t *testing.T, b sqlBackend) {
+		large := 0
+		for i := range 64 {
+			id := fmt.Sprint("evt_", i)
+			token, _ := b.claim(t, id)
+			stored, _ := b.row(t, id)
+			require.Equal(t, token, stored)
+			require.Positive(t, token)
+			if token > 1<<61 {
+				large++
+			}
+		}
+		require.NotZero(t, large)
+	})
+}
+
+// Each call heeds its context, and its error says what was attempted and wraps
+// what went wrong.
+func TestSQLStoreErrors(t *testing.T) {
+	onEachSQL(t, func(t *testing.T, b sqlBackend) {
+		b.claim(t, "evt_1") // so that the next one does not sweep
+		calls := []struct {
+			name string
+			call func(context.Context) error
+		}{
+			{"claiming an event", func(ctx context.Context) error { _, _, err := b.Claim(ctx, "evt_2", time.Minute); return err }},
+			{"marking an event as done", func(ctx context.Context) error { return b.Done(ctx, "evt_2", time.Minute) }},
+			{"releasing an event", func(ctx context.Context) error { return b.Release(ctx, "evt_1", 1) }},
+			{"marking an event as done in a transaction", func(ctx context.Context) error { return b.Tx(ctx, "evt_2", effect(ctx, "evt_2")) }},
+			{"creating the table", b.Migrate},
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, c := range calls {
+			err := c.call(ended)
+			require.ErrorIs(t, err, context.Canceled, c.name)
+			require.ErrorContains(t, err, "sqlstore: "+c.name+": ")
+		}
+		require.Equal(t, 1, b.count(t, "grantexhook_events"))
+
+		execSQL(t, b.db, "DROP TABLE grantexhook_events")
+		execSQL(t, b.db, "CREATE VIEW grantexhook_events AS SELECT 'evt' AS id, 1 AS token, 1 AS expires")
+		b.db.SetMaxOpenConns(1) // a transaction that stays open keeps it
+		for _, c := range calls {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			err := c.call(ctx)
+			require.ErrorContains(t, err, "sqlstore: "+c.name+": ")
+			require.NotErrorIs(t, err, context.DeadlineExceeded, c.name)
+		}
+	})
+}
+
+// Replicas that start at once, all with rows to delete, are not in one another's
+// way.
+func TestSQLStoreForgetsAtOnce(t *testing.T) {
+	onEachSQL(t, func(t *testing.T, b sqlBackend) {
+		b.fill(t, 3000)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			s, err := sqlstore.New(b.again(), b.dialect, nil)
+			require.NoError(t, err)
+			wg.Go(func() {
+				if token, _, err := s.Claim(t.Context(), fmt.Sprint("evt_", i), time.Minute); err != nil || token == 0 {
+					t.Error(token, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// A row that a transaction holds is left for later.
+func TestSQLStoreDoesNotWaitToForget(t *testing.T) {
+	db := openPostgres(t, postgres(t, nil))
+	s := newSQLStore(t, db, sqlstore.PostgreSQL)
+	require.NoError(t, s.Done(t.Context(), "old", 0))
+	lock, err := db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer lock.Rollback()
+	_, err = lock.ExecContext(t.Context(), "SELECT FROM grantexhook_events FOR UPDATE")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	token, _, err := s.Claim(ctx, "new", time.Minute)
+	require.NoError(t, err)
+	require.NotZero(t, token)
+}
+
+// A transaction has the isolation that the database gives by default.
+func TestTxIsolation(t *testing.T) {
+	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			s := newSQLStore(t, openPostgres(t, postgres(t, map[string]string{"default_transaction_isolation": isolation})), sqlstore.PostgreSQL)
+			require.NoError(t, s.Tx(t.Context(), "evt_1", func(tx *sql.Tx) error {
+				var got string
+				require.NoError(t, tx.QueryRowContext(t.Context(), "SHOW transaction_isolation").Scan(&got))
+				require.Equal(t, isolation, got)
+				return nil
+			}))
+		})
+	}
+}
+
+// The mark stands before f is called: nobody else can begin meanwhile.
+func TestTxMarksFirst(t *testing.T) {
+	onEachSQL(t, func(t *testing.T, b sqlBackend) {
+		require.NoError(t, b.Tx(t.Context(), "evt_1", func(tx *sql.Tx) error {
+			var token int64
+			require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT token FROM grantexhook_events WHERE id = 'evt_1'").Scan(&token))
+			require.Zero(t, token)
+			return nil
+		}))
+	})
+}
+
+func TestSchemaNameIsBounded(t *testing.T) {
+	db := openPostgres(t, postgresURL)
+	for length, ok := range map[int]bool{63: true, 64: false} {
+		_, err := sqlstore.New(db, sqlstore.PostgreSQL, &sqlstore.Options{Table: strings.Repeat("s", length) + ".events"})
+		require.Equal(t, ok, err == nil, length)
+	}
+}
