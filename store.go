@@ -19,9 +19,10 @@ type Store interface {
 	// an earlier claim has expired, and returns a token that is not zero and
 	// that no other claim of id has had. Token 0 without an error means that id
 	// is done, if done is set, and otherwise that someone else holds it. A
-	// context that has ended may fail a Claim, which then claims nothing; so
-	// does any other that fails, unless a connection broke after id was claimed
-	// and before that was told: then nobody has it until the lease expires.
+	// context that has ended may fail a Claim, which then claims nothing. One
+	// that fails later, when its context ends or a connection breaks before the
+	// answer came, may have claimed id, which nobody has then until the lease
+	// expires.
 	Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error)
 
 	// Done marks id as done for the time of keep, after which it is free. What

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"cmp"
+	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -27,6 +28,7 @@ const doneToken = 0
 // their order: that is how SQLite counts $1 and $2, which it takes for names.
 type statements struct {
 	claim, done, release, mark, sweep string
+	sweepLevel                        sql.IsolationLevel
 	migrate                           []string
 }
 
@@ -53,13 +55,15 @@ WHERE held.token <> 0 OR held.expires <= {now}`
 
 	sweepSQL = `
 DELETE FROM {table} WHERE id IN (
-	SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT $1 {skip locked}
+	SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT 512 {skip locked}
 )`
 )
 
 // In PostgreSQL, {now} is the same throughout a statement, so that both CASEs of
 // a claim agree, and {after} is not: a statement that waited for a row counts its
-// lease from the moment it got it. SQLite reads the clock once, after waiting.
+// lease from the moment it got it. (One that waited for a row whose insertion was
+// rolled back counts from before, which harms nobody whose lease is longer than
+// the time that he waits.) SQLite reads the clock once, after waiting.
 var (
 	postgreSQL = []string{
 		"{now}", "statement_timestamp()",
@@ -90,11 +94,11 @@ var (
 )
 
 func (d Dialect) statements(table string) (statements, error) {
-	words, migrate := postgreSQL, postgreSQLSchema
+	words, migrate, level := postgreSQL, postgreSQLSchema, sql.LevelReadCommitted
 	switch d {
 	case PostgreSQL:
 	case SQLite:
-		words, migrate = sqlite, sqliteSchema
+		words, migrate, level = sqlite, sqliteSchema, sql.LevelDefault
 	default:
 		return statements{}, errors.New("sqlstore: the dialect is neither PostgreSQL nor SQLite")
 	}
@@ -109,6 +113,8 @@ func (d Dialect) statements(table string) (statements, error) {
 		release: fill(releaseSQL),
 		mark:    fill(markSQL),
 		sweep:   fill(sweepSQL),
+
+		sweepLevel: level,
 	}
 	for _, statement := range migrate {
 		s.migrate = append(s.migrate, fill(statement))
@@ -118,13 +124,13 @@ func (d Dialect) statements(table string) (statements, error) {
 
 // tableName leaves room for the name of the index in the 63 bytes that
 // PostgreSQL allows, and silently cuts off at.
-var tableName = regexp.MustCompile(`^(?:([a-z_][a-z0-9_]{0,62})\.)?([a-z_][a-z0-9_]{0,53})$`)
+var tableName = regexp.MustCompile(`^(?:([a-z_][a-z0-9_]{0,62})\.)?([a-z_][a-z0-9_]{0,54})$`)
 
 func (d Dialect) quote(table string) (names []string, err error) {
 	m := tableName.FindStringSubmatch(table)
 	switch {
 	case m == nil:
-		return nil, fmt.Errorf("sqlstore: %q cannot be the table; use up to 54 lower-case letters, digits and underscores", table)
+		return nil, fmt.Errorf("sqlstore: %q cannot be the table; use up to 55 lower-case letters, digits and underscores, and no digit first", table)
 	case m[1] != "" && d == SQLite:
 		return nil, fmt.Errorf("sqlstore: %q cannot be the table; SQLite has no schema to put before the dot", table)
 	}

@@ -25,19 +25,24 @@
 //	})
 //
 // What this promises: as long as the mark is kept, which is 24 hours, the rows
-// that the function writes through its transaction are written once for an event,
-// however often and by however many processes it is handled, and whenever one of
-// them is killed. What it does not: anything the function does elsewhere, such as
-// a mail or a call to another service, can happen more than once, and can happen
-// although the transaction is rolled back.
+// that the function writes through its transaction are written at most once for an
+// event, and once if it is handled, however often and by however many processes
+// that is tried, and whenever one of them is killed. The function has to return the
+// first error that a statement gives it, and must not end the transaction. What it
+// does not promise: anything the function does elsewhere, such as a mail or a call
+// to another service, can happen more than once, and can happen although the
+// transaction is rolled back.
 //
 // # PostgreSQL
 //
 // Leases are measured with the clock of the server alone. A claim is exclusive at
 // any isolation level. Version 11 or later; its user needs SELECT, INSERT, UPDATE
-// and DELETE on the table, and CREATE on the schema for [Store.Migrate]. A server
-// that loses commits when it fails over, as asynchronous replication can, forgets
-// claims and marks with them.
+// and DELETE on the table. [Store.Migrate] needs CREATE on the schema, and to own
+// the table if there is one. An id that PostgreSQL cannot keep as text or in an
+// index, with a NUL or longer than about 2,700 bytes, cannot be claimed; Grantex
+// makes none. A server that loses commits when it fails over, as asynchronous
+// replication or synchronous_commit = off can, forgets claims and marks with them,
+// and the rows that Tx committed, of events that were acknowledged.
 //
 // # SQLite
 //
@@ -50,7 +55,13 @@
 //	...
 //	db.SetMaxOpenConns(1)
 //
+// That is how modernc.org/sqlite and github.com/ncruces/go-sqlite3 spell it.
+// github.com/mattn/go-sqlite3 ignores it without a word and wants
+// _busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL; it waits for a lock as
+// long as busy_timeout says even if the context ends before.
+//
 // With one connection, a function given to [Store.Tx] that uses db instead of its
-// transaction waits for itself until its context ends. In WAL mode,
-// synchronous(FULL) is what keeps the last commits when the machine loses power.
+// transaction waits for itself until its own context, or that of Tx, ends. In WAL
+// mode, synchronous(FULL) is what keeps the last commits when the machine loses
+// power.
 package sqlstore

@@ -25,7 +25,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	d := grantexhook.Dispatcher{Store: store}
-	_ = d.Types()
+	grantexhook.On(&d, handleRevoked)
 }
 
 // One machine needs no server: SQLite with _ "modernc.org/sqlite".
@@ -43,7 +43,7 @@ func Example_sqlite() {
 		log.Fatal(err)
 	}
 	d := grantexhook.Dispatcher{Store: store}
-	_ = d.Types()
+	grantexhook.On(&d, handleRevoked)
 }
 
 // The rows of the handler and the mark that it was handled are committed together
@@ -58,3 +58,5 @@ func ExampleStore_Tx() {
 		})
 	})
 }
+
+func handleRevoked(context.Context, grantexhook.Event[grantexhook.GrantRevoked]) error { return nil }

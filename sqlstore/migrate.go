@@ -26,7 +26,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 }
 
 // Schema returns the statements of [Store.Migrate], for those who keep their
-// migrations in files. They belong into one transaction.
+// migrations in files. They belong in one transaction.
 func (s *Store) Schema() string {
 	return strings.Join(s.sql.migrate, ";\n") + ";\n"
 }

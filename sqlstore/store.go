@@ -12,22 +12,23 @@ import (
 )
 
 const (
-	// sweepEvery and sweepMost let rows go four times as fast as they can come.
+	// sweepEvery and the 512 rows of a sweep let rows go four times as fast as
+	// they can come.
 	sweepEvery = 128
-	sweepMost  = 512
 
 	// maxTries is how often a statement is tried that the isolation level
-	// refuses. Each refusal means that another one got through.
+	// refuses.
 	maxTries = 100
 )
 
 // Options are the choices that [New] offers. The zero value is ready to use.
 type Options struct {
 	// Table is the name of the table: "grantexhook_events" if empty. It consists
-	// of lower-case letters, digits and underscores, 54 at most, and in
-	// PostgreSQL may have a schema before it, with a dot. A table belongs to one
-	// service: a second one on the same table would be told "done" of events that
-	// it never saw.
+	// of up to 55 lower-case letters, digits and underscores, does not begin with
+	// a digit, and in PostgreSQL may have a schema before it, with a dot. Nothing
+	// else there may be called <table>_expires, which is its index. A table
+	// belongs to one service: a second one on the same table would be told "done"
+	// of events that it never saw.
 	Table string
 }
 
@@ -37,7 +38,7 @@ type Options struct {
 //
 // Claim, Done and Release are one statement each. There is no background
 // goroutine: the first Claim of a Store, and every 128th after it, begins by
-// deleting up to 512 rows that have expired.
+// deleting up to 512 rows that have expired, and fails if it cannot.
 type Store struct {
 	db     *sql.DB
 	sql    statements
@@ -64,8 +65,10 @@ func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 	return &Store{db: db, sql: s}, nil
 }
 
-// Claim implements grantexhook.Store. An error may leave id claimed for the time
-// of lease, if the connection broke before the answer of the database came.
+// Claim implements grantexhook.Store. While a [Store.Tx] of the same event is
+// open, it waits for that to end. An error may leave id claimed for the time of
+// lease, if ctx ended or the connection broke before the answer of the database
+// came.
 func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error) {
 	if err := s.sweep(ctx); err != nil {
 		return 0, false, fmt.Errorf("sqlstore: deleting rows that have expired: %w", err)
@@ -104,11 +107,21 @@ func (s *Store) Release(ctx context.Context, id string, token int64) error {
 }
 
 // sweep comes before the claim, so that a Claim that fails has claimed nothing.
+// At a higher level of isolation, its look at the whole table would make the
+// transactions of others fail.
 func (s *Store) sweep(ctx context.Context) error {
 	if s.claims.Add(1)%sweepEvery != 1 {
 		return nil
 	}
-	return s.exec(ctx, s.sql.sweep, sweepMost)
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.sql.sweepLevel})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, s.sql.sweep); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 func (s *Store) exec(ctx context.Context, statement string, args ...any) error {

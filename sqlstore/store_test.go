@@ -25,7 +25,7 @@ func (unreached) Driver() driver.Driver                        { return nil }
 func TestNew(t *testing.T) {
 	db := sql.OpenDB(unreached{})
 	defer db.Close()
-	longest := strings.Repeat("t", 54)
+	longest := strings.Repeat("t", 55)
 	tests := []struct {
 		name    string
 		db      *sql.DB

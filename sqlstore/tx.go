@@ -26,9 +26,17 @@ const keep = 24 * time.Hour
 // the next Tx finds out. f is called once at most, also at isolation levels where
 // a commit can fail for what others did; that error has SQLSTATE 40001.
 //
-// f must use the transaction alone: another connection would wait for the mark,
-// in SQLite for anything at all. And it should be short, since others wait for
-// it: those of the same event, and in SQLite everyone who writes.
+// f must do its work through the transaction, return the first error that a
+// statement gives it, and not end the transaction, with SQL neither: after some
+// errors SQLite has rolled back already, and what f writes then stays, without the
+// mark. What f does through another connection is no part of the transaction; it
+// waits for it if it needs the same rows, and in SQLite if it writes, or if there is
+// only one connection. f should be short, since others wait for it, each with a
+// connection: those of the same event, a Claim included, and in SQLite everyone who
+// writes.
+//
+// Once Tx has returned nil, the event is done, even if the handler then fails: let
+// it be the last thing that a handler does, and call it once.
 func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error {
 	tx, marked, err := s.begin(ctx, id)
 	if err != nil {

@@ -197,3 +197,22 @@ func TestSchemaNameIsBounded(t *testing.T) {
 		require.Equal(t, ok, err == nil, length)
 	}
 }
+
+// Where transactions fail for what others read, a sweep is none of those others.
+func TestSQLStoreForgetsWithoutConflict(t *testing.T) {
+	url := postgres(t, map[string]string{"default_transaction_isolation": "serializable"})
+	b := newSQLBackend(t, sqlstore.PostgreSQL, func() *sql.DB { return openPostgres(t, url) })
+	b.claim(t, "evt_0") // so that this Store does not sweep
+	b.fill(t, 10)
+	replica, err := sqlstore.New(b.again(), b.dialect, nil)
+	require.NoError(t, err)
+	require.NoError(t, b.Tx(t.Context(), "evt_1", func(tx *sql.Tx) error {
+		var n int
+		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM effects").Scan(&n))
+		execSQL(t, b.db, "INSERT INTO effects (event) VALUES ('other')")
+		_, _, err := replica.Claim(t.Context(), "evt_2", time.Minute)
+		require.NoError(t, err)
+		return effect(t.Context(), "evt_1")(tx)
+	}))
+	require.Equal(t, 3, b.count(t, "grantexhook_events"))
+}
