@@ -24,8 +24,11 @@
 // handed to Dispatch until that returns nil, at least once: again if it returned
 // an error, if it panicked, if its time was over, and if its process died. River
 // tries 25 times within about three weeks, the first time again after a second,
-// then 16, 81, 256 and so on; after the last it gives the event up, keeps it for
-// a week and the log says so at level Error. Configure changes all of that.
+// then 16, 81, 256 and so on, a tenth more or less; an attempt whose process died
+// counts as one. After the last it gives the event up, keeps it for a week, and the
+// log says so at level Error. What fails before that is logged at level Info; the
+// stack of a panic is in the error that Dispatcher.Trace is told. Configure changes
+// the schedule, the number of attempts and how long events are kept.
 //
 // An event that comes again while the inbox still has it is answered with 200 and
 // not stored a second time, whether it waits, runs, was handled, given up or
@@ -33,14 +36,23 @@
 //
 // [Options].Timeout is the time for one attempt, and the deadline of the context
 // that the handler is given. Dispatcher.Timeout has no part in it. A handler that
-// goes on for five seconds longer is taken for dead and run again beside itself,
-// so it has to return when its context ends.
+// goes on for five seconds longer is taken for dead: its event is handled again
+// beside it, and other events no longer wait for its place. So it has to return
+// when its context ends.
+//
+// The Timeout has to be the same in all processes that share a database: that of
+// River's leader decides what is taken for dead, and with a shorter one there, the
+// events of the others run twice. Before a longer Timeout goes live, stop the
+// processes with the shorter one. The leader compares its own clock with the
+// database's, so more than a few seconds between them have the same effect.
 //
 // When a process is killed, another one, or the same one after its next start,
 // takes its events up again: once Timeout and five seconds have passed since the
-// attempt began, River finds it within half a minute, or what its leader needs to
-// be replaced, a quarter of a minute, and starts it within a few seconds. So it
-// takes less than Timeout + 45 s; with a Timeout of a minute, less than two.
+// attempt began, River finds it within half a minute and tries it again as after
+// any failure. A first attempt is taken up in less than Timeout + 45 s; an event
+// that had failed n times waits (n+1)⁴ seconds more. If the Dispatcher has a Store
+// that outlives the process, its claim stands for twice the Timeout; until then,
+// attempts fail with ErrInFlight and are made again.
 //
 // # What it needs
 //
@@ -53,15 +65,18 @@
 // the writer instead of failing, and what was committed survives the loss of
 // power. River says of its driver for SQLite that it is "in early testing", with
 // "minimal real world use as of yet" (version 0.51). It has one writer: the file
-// belongs on a local disk, used by the processes of one machine.
+// belongs on a local disk, used by the processes of one machine. Use the handle for
+// nothing else: it has one connection, and deliveries wait for it. The file
+// consists of three, with -wal and -shm; close it before copying one.
 //
 // With PostgreSQL, any number of processes on any number of machines take in and
 // work off together; one that never calls [Inbox.Start] only takes in. Behind a
 // pooler in transaction mode, set PollOnly in Configure.
 //
-// The events stand in the table river_job, column args, as they came: anyone who
-// can read the database can read them, ids of principals included. Tell Configure
-// if they must go sooner than River lets them.
+// The events stand in the table river_job as they came, with the errors that
+// handlers returned: anyone who can read the database can read them, ids of
+// principals included. Create the file of SQLite under a umask of 077, and tell
+// Configure if events must go sooner than River lets them.
 //
 // # Looking into it
 //
@@ -78,4 +93,8 @@
 //	err = ui.Start(ctx)
 //	...
 //	mux.Handle("/river/", internalOnly(ui))
+//
+// JobListHideArgsByDefault hides bodies on the page; the API still returns them. An
+// event that was handled is not handled again by a retry there, as long as the
+// Dispatcher's Store remembers it.
 package riverinbox

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -17,7 +18,8 @@ import (
 const storeTimeout = 9 * time.Second
 
 // event is what River keeps. The body is in base64 there: as JSON, PostgreSQL
-// would write it anew and refuse some of it.
+// would write it anew and refuse some of it. What stands here must not change: it
+// is how events are read that were stored before.
 type event struct {
 	ID   string `json:"id" river:"unique"`
 	Type string `json:"type"`
@@ -85,6 +87,8 @@ func parse(body []byte) (event, error) {
 		return event{}, errors.New("the body is no event")
 	case e.ID == "" || e.Type == "":
 		return event{}, errors.New("the event has no id or no type")
+	case strings.ContainsRune(e.ID+e.Type, 0):
+		return event{}, errors.New("the id or the type has a NUL, which PostgreSQL cannot keep")
 	}
 	return event{e.ID, e.Type, body}, nil
 }

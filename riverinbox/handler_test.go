@@ -1,6 +1,7 @@
 package riverinbox_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
@@ -85,6 +87,8 @@ func TestHandlerAnswers(t *testing.T) {
 		{"no id", `{"type":"a.b"}`, 422, "malformed"},
 		{"an empty id", `{"id":"","type":"a.b"}`, 422, "malformed"},
 		{"an id that is a number", `{"id":4,"type":"a.b"}`, 422, "malformed"},
+		{"an id with a NUL", `{"id":"evt_4\u0000","type":"a.b"}`, 422, "malformed"},
+		{"a type with a NUL", `{"id":"evt_4","type":"a.b\u0000"}`, 422, "malformed"},
 		{"no type", `{"id":"evt_4"}`, 422, "malformed"},
 		{"an empty type", `{"id":"evt_4","type":""}`, 422, "malformed"},
 	}
@@ -97,7 +101,7 @@ func TestHandlerAnswers(t *testing.T) {
 			require.Equal(t, test.answer == "stored", len(jobs(t, in)) == before+1)
 		})
 	}
-	require.Equal(t, 11, strings.Count(log.String(), "delivery refused"))
+	require.Equal(t, 13, strings.Count(log.String(), "delivery refused"))
 	require.NotContains(t, log.String(), "evt_4", "part of a body")
 }
 
@@ -126,6 +130,22 @@ func TestHandlerCannotStore(t *testing.T) {
 	require.NoError(t, err)
 	status, _ = post(h, `{"id":"evt_1","type":"a.b"}`)
 	require.Equal(t, http.StatusOK, status)
+}
+
+// A database that does not answer keeps a delivery no longer than its context.
+func TestHandlerGivesUp(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+	h := newInbox(t, db, ignore, nil).Handler(trusted)
+	only, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer only.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	w := httptest.NewRecorder()
+	begin := time.Now()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(`{"id":"evt_1","type":"a.b"}`)))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Less(t, time.Since(begin), 5*time.Second)
 }
 
 // An event is taken in once, whatever became of it.

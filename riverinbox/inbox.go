@@ -28,13 +28,18 @@ const queue = "grantexhook"
 // it to return, and the outcome to be written.
 const rescueMargin = 5 * time.Second
 
+// breakOff is how long Stop waits for handlers whose contexts it has ended. River
+// needs it too, to make their events free again.
+const breakOff = 2 * time.Second
+
 // Options are the choices that [New] offers. The zero value is ready to use.
 type Options struct {
 	// Timeout is how long one attempt at an event may take: [DefaultTimeout] if
 	// zero; less than a second is an error. It is the deadline of the context
 	// that dispatch is given, and for a Dispatcher takes the place of
 	// Dispatcher.Timeout. An attempt that is still running five seconds after it
-	// is taken for dead, and another one is made beside it.
+	// is taken for dead, and another one is made beside it. It has to be the same
+	// in all processes that share a database; see the package's documentation.
 	Timeout time.Duration
 
 	// Workers is how many events this process handles at once: [DefaultWorkers]
@@ -43,16 +48,20 @@ type Options struct {
 
 	// Schema is the PostgreSQL schema of River's tables, which has to exist: if
 	// empty, the first in the connection's search_path. It has to be one that no
-	// other user of River shares; see the package's documentation.
+	// other user of River shares; see the package's documentation. SQLite has
+	// none, and it is an error there.
 	Schema string
 
-	// Log is told what the inbox could not store, which events were given up,
-	// and what River has to say: [slog.Default] if nil.
+	// Log is told what the inbox could not store and which events were given up,
+	// at level Error, and what River has to say: [slog.Default], as it is when
+	// New is called, if nil.
 	Log *slog.Logger
 
 	// Configure, if set, changes what else River has to offer: retention, the
 	// schedule and number of attempts, plugins. It is called once by [New], with
-	// the configuration that the inbox would use.
+	// the configuration that the inbox would use. The queue in it has to stay, and
+	// JobTimeout positive. If events are kept for less than the ten minutes over
+	// which Grantex tries again, duplicates get in.
 	Configure func(*river.Config)
 }
 
@@ -80,6 +89,9 @@ func New[TTx any](driver riverdriver.Driver[TTx], dispatch func(ctx context.Cont
 	}
 	if driver == nil || dispatch == nil {
 		return nil, errors.New("riverinbox: New needs a driver of River and the Dispatch method of a Dispatcher")
+	}
+	if opts.Schema != "" && driver.DatabaseName() == riverdriver.DatabaseNameSQLite {
+		return nil, errors.New("riverinbox: SQLite has no schema; give the inbox a file of its own")
 	}
 	config, err := opts.config(dispatch)
 	if err != nil {
@@ -110,6 +122,8 @@ func (o *Options) config(dispatch func(context.Context, []byte) error) (*river.C
 	config := &river.Config{
 		JobTimeout:           timeout,
 		RescueStuckJobsAfter: timeout + rescueMargin,
+		JobStuckThreshold:    rescueMargin,
+		JobStuckHandler:      replaceStuck,
 		Logger:               log,
 		Queues:               map[string]river.QueueConfig{queue: {MaxWorkers: cmp.Or(o.Workers, DefaultWorkers)}},
 		Schema:               o.Schema,
@@ -118,7 +132,24 @@ func (o *Options) config(dispatch func(context.Context, []byte) error) (*river.C
 	if o.Configure != nil {
 		o.Configure(config)
 	}
-	return config, nil
+	return config, check(config)
+}
+
+// check finds what River would take without a word.
+func check(c *river.Config) error {
+	switch _, ok := c.Queues[queue]; {
+	case !ok:
+		return fmt.Errorf("riverinbox: Configure took the queue %q away, which the events are in; add others beside it", queue)
+	case c.JobTimeout <= 0:
+		return errors.New("riverinbox: Configure set JobTimeout to none, without which River never takes up what a killed process was doing")
+	}
+	return nil
+}
+
+// replaceStuck lets another handler begin in the place of one that does not heed
+// its context: the others' events do not wait for it.
+func replaceStuck(context.Context, river.JobStuckHandlerParams) river.JobStuckHandlerResult {
+	return river.JobStuckHandlerResult{AddWorkerSlot: true}
 }
 
 // Migrate brings River's tables to the version that the inbox needs. Several
@@ -141,32 +172,38 @@ func (in *Inbox[TTx]) Migrate(ctx context.Context) (err error) {
 
 // Start begins to work off what the inbox holds, in goroutines of its own, until
 // [Inbox.Stop]. It returns an error if the database does not answer before ctx
-// ends. Once Start has returned, the end of ctx stops nothing.
+// ends, and can be called again then. Once Start has returned nil, the end of ctx
+// stops nothing.
 func (in *Inbox[TTx]) Start(ctx context.Context) error {
 	// River would take the end of ctx for an order to break off all work.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	started := context.AfterFunc(ctx, cancel)
-	if err := in.client.Start(work); err != nil {
-		cancel()
-		return fmt.Errorf("riverinbox: %w", err)
+	detach := context.AfterFunc(ctx, cancel)
+	err := in.client.Start(work)
+	if detach() && err == nil {
+		return nil
 	}
-	if !started() {
-		return fmt.Errorf("riverinbox: %w", ctx.Err())
+	cancel()
+	if err == nil { // it has started, and stops again
+		in.client.Stop(context.WithoutCancel(ctx))
 	}
-	return nil
+	return fmt.Errorf("riverinbox: start: %w", cmp.Or(ctx.Err(), err))
 }
 
 // Stop takes up no more work and waits for what is running. When ctx ends before
-// that does, it ends the contexts of what is still running and returns the error
-// of ctx; those events are tried again later, like any that failed. Stop the HTTP
-// server before: the handler still takes deliveries in, but nobody works them off.
+// that does, it ends the contexts of what is still running, waits two seconds for
+// it to return, and returns the error of ctx. What returned is free at once and
+// has lost no attempt; what did not is taken up like the events of a process that
+// was killed. Stop the HTTP server before: the handler still takes deliveries in,
+// but nobody works them off.
 func (in *Inbox[TTx]) Stop(ctx context.Context) error {
 	err := in.client.Stop(ctx)
-	if err != nil {
-		in.client.StopAndCancel(ctx) // does not wait, since ctx has ended
-		return fmt.Errorf("riverinbox: events were still being handled: %w", err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakOff)
+	defer cancel()
+	in.client.StopAndCancel(ctx)
+	return fmt.Errorf("riverinbox: stop: %w", err)
 }
 
 // Client returns the client of River, for its web interface and to look at, retry

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,7 +38,11 @@ func TestNewRefuses(t *testing.T) {
 		{"a timeout in the wrong unit", driver, ignore, &riverinbox.Options{Timeout: 60}, "Timeout is 60ns; it must be at least 1s"},
 		{"fewer than no workers", driver, ignore, &riverinbox.Options{Workers: -1}, "Workers is -1; it must be positive"},
 		{"more workers than River has", driver, ignore, &riverinbox.Options{Workers: 1e6}, "riverinbox: "},
-		{"a schema that is none", driver, ignore, &riverinbox.Options{Schema: "a b"}, "Schema"},
+		{"a schema where there is none", driver, ignore, &riverinbox.Options{Schema: "inbox"}, "SQLite has no schema"},
+		{"a configuration without the queue", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) {
+			c.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}}
+		}}, `took the queue "grantexhook" away`},
+		{"a configuration without a timeout", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.JobTimeout = -1 }}, "JobTimeout"},
 		{"a configuration that River refuses", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.RescueStuckJobsAfter = time.Second }}, "RescueStuckJobsAfter"},
 	}
 	for _, test := range tests {
@@ -56,13 +61,17 @@ func TestConfiguration(t *testing.T) {
 		workers         int
 	}{
 		{"zero", riverinbox.Options{}, time.Minute, 65 * time.Second, 10},
+		{"the shortest", riverinbox.Options{Timeout: time.Second}, time.Second, 6 * time.Second, 10},
 		{"given", riverinbox.Options{Timeout: 9 * time.Second, Workers: 3}, 9 * time.Second, 14 * time.Second, 3},
 		{"longer than River's own limit", riverinbox.Options{Timeout: 3 * time.Hour}, 3 * time.Hour, 3*time.Hour + 5*time.Second, 10},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var got *river.Config
-			test.opts.Configure = func(c *river.Config) { got = c }
+			test.opts.Configure = func(c *river.Config) {
+				require.Nil(t, got, "called twice")
+				got = c
+			}
 			newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, &test.opts)
 			require.Equal(t, test.timeout, got.JobTimeout)
 			require.Equal(t, test.rescue, got.RescueStuckJobsAfter)
@@ -90,8 +99,6 @@ func TestDatabaseIsGone(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
 	in := newInbox(t, db, ignore, nil)
 	require.NoError(t, db.Close())
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
 	tests := []struct {
 		name string
 		call func(context.Context) error
@@ -101,21 +108,50 @@ func TestDatabaseIsGone(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			require.ErrorContains(t, test.call(ctx), "database is closed")
+			require.ErrorContains(t, test.call(t.Context()), "database is closed")
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			begin := time.Now()
+			require.Error(t, test.call(ctx))
+			require.Less(t, time.Since(begin), time.Second, "its context has an end")
 		})
 	}
 }
 
-// A database that does not answer keeps Start no longer than its context.
+// A database that does not answer keeps Start no longer than its context, and
+// Start can be called again.
 func TestStartGivesUp(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
-	in := newInbox(t, db, ignore, nil)
+	handled := make(chan bool, 1)
+	in := newInbox(t, db, func(context.Context, []byte) error { handled <- true; return nil }, nil)
 	only, err := db.Conn(t.Context())
 	require.NoError(t, err)
-	defer only.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, in.Start(ctx), context.Canceled)
+	require.ErrorIs(t, in.Start(ctx), context.DeadlineExceeded)
+	require.NoError(t, only.Close())
+	start(t, in)
+	post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
+	receive(t, handled)
+}
+
+// So it is if the context ends at whatever moment of a Start.
+func TestStartAgain(t *testing.T) {
+	for _, after := range []time.Duration{0, 100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			handled := make(chan bool, 1)
+			in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(context.Context, []byte) error { handled <- true; return nil }, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			if err := in.Start(ctx); err != nil {
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			start(t, in)
+			post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
+			receive(t, handled)
+		})
+	}
 }
 
 // What is taken in is handled, with the bytes that came, in the time that the
@@ -210,6 +246,7 @@ func TestWorkIsGivenUp(t *testing.T) {
 	require.Contains(t, string(job.EncodedArgs), `"body":"eyJp`, "kept for inspection")
 
 	require.Contains(t, log.String(), `level=ERROR msg="riverinbox: event given up" event=evt_1 type=a.b attempts=2 error="broken for good"`)
+	require.Equal(t, 1, strings.Count(log.String(), "event given up"))
 	require.NotContains(t, log.String(), "user_of_mine")
 	require.NotContains(t, log.String(), "eyJp", "the body in base64")
 }
@@ -287,13 +324,14 @@ func TestStopIsGraceful(t *testing.T) {
 	require.Equal(t, 200, status, "an inbox that has stopped still takes in")
 }
 
+// What Stop breaks off has lost no attempt, and the next start takes it up at once.
 func TestStopHasAnEnd(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
-	begun, broken := make(chan bool, 1), make(chan error, 1)
+	begun := make(chan bool, 1)
 	in := newInbox(t, db, func(ctx context.Context, _ []byte) error {
 		begun <- true
 		<-ctx.Done()
-		broken <- ctx.Err()
+		time.Sleep(100 * time.Millisecond) // tidying up
 		return ctx.Err()
 	}, nil)
 	require.NoError(t, in.Start(t.Context()))
@@ -302,11 +340,60 @@ func TestStopHasAnEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, in.Stop(ctx), context.DeadlineExceeded)
-	require.ErrorIs(t, receive(t, broken), context.Canceled)
-	<-in.Client().Stopped()
+	job := jobs(t, in)[0]
+	require.Equal(t, rivertype.JobStateAvailable, job.State)
+	require.Zero(t, job.Attempt)
 
 	again := make(chan bool, 1)
 	next := newInbox(t, db, func(context.Context, []byte) error { again <- true; return nil }, nil)
 	start(t, next)
 	receive(t, again)
+}
+
+// A handler that never returns keeps neither the other events nor Stop for ever.
+func TestHandlerThatNeverReturns(t *testing.T) {
+	handled := make(chan bool, 1)
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(_ context.Context, body []byte) error {
+		if bytes.Contains(body, []byte("evt_stuck")) {
+			select {}
+		}
+		handled <- true
+		return nil
+	}, &riverinbox.Options{Timeout: time.Second, Workers: 1})
+	require.NoError(t, in.Start(t.Context()))
+	h := in.Handler(trusted)
+	post(h, `{"id":"evt_stuck","type":"a.b"}`)
+	post(h, `{"id":"evt_1","type":"a.b"}`)
+	receive(t, handled)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, in.Stop(ctx), context.DeadlineExceeded)
+}
+
+// Without a Log, it is the default one that is told.
+func TestDefaultLog(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	for name, configure := range map[string]func(*river.Config){
+		"zero":      func(*river.Config) {},
+		"Configure": func(c *river.Config) { c.Logger = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log syncBuffer
+			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+			in, err := riverinbox.New(riversqlite.New(open(t, filepath.Join(t.TempDir(), "inbox.db"))),
+				func(context.Context, []byte) error { return errors.New("broken") },
+				&riverinbox.Options{Configure: func(c *river.Config) { c.MaxAttempts = 1; configure(c) }})
+			require.NoError(t, err)
+			require.NoError(t, in.Migrate(t.Context()))
+			start(t, in)
+			status, _ := post(in.Handler(trusted), "x")
+			require.Equal(t, 422, status)
+			post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
+			waitForState(t, in, rivertype.JobStateDiscarded)
+			require.Contains(t, log.String(), "riverinbox: delivery refused")
+			require.Contains(t, log.String(), "riverinbox: event given up")
+			require.Equal(t, name == "zero", strings.Contains(log.String(), "Applied migration"))
+		})
+	}
 }

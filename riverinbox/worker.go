@@ -2,7 +2,12 @@ package riverinbox
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
 
 	"github.com/riverqueue/river"
 )
@@ -16,9 +21,58 @@ type worker struct {
 
 // Work implements [river.Worker].
 func (w *worker) Work(ctx context.Context, job *river.Job[event]) error {
-	err := w.dispatch(ctx, job.Args.Body)
-	if err != nil && job.Attempt >= job.MaxAttempts {
-		w.log.ErrorContext(ctx, "riverinbox: event given up", "event", job.Args.ID, "type", job.Args.Type, "attempts", job.Attempt, "error", err)
+	err := w.run(ctx, job.Args)
+	if err == nil {
+		return nil
 	}
-	return err
+	if job.Attempt >= job.MaxAttempts && !comesBack(ctx, err) {
+		w.givenUp(ctx, job, err)
+	}
+	return storable{err}
 }
+
+// run dispatches in a goroutine of its own, since River would wait for ever for a
+// handler that ends its goroutine.
+func (w *worker) run(ctx context.Context, e event) error {
+	ended := make(chan error, 1)
+	go func() {
+		err := errors.New("riverinbox: the handler ended its goroutine")
+		defer func() {
+			if v := recover(); v != nil {
+				w.log.ErrorContext(ctx, "riverinbox: dispatch panicked", "event", e.ID, "type", e.Type, "stack", string(debug.Stack()))
+				err = fmt.Errorf("riverinbox: dispatch panicked: %v", v)
+			}
+			ended <- err
+		}()
+		err = w.dispatch(ctx, e.Body)
+	}()
+	return <-ended
+}
+
+// comesBack reports whether River gives the attempt back: to what was interrupted
+// by Stop, or asked for it.
+func comesBack(ctx context.Context, err error) bool {
+	var snooze *river.JobSnoozeError
+	return ctx.Err() == context.Canceled && errors.Is(err, context.Canceled) || errors.As(err, &snooze)
+}
+
+// NextRetry implements [river.Worker]. After a last attempt, River asks only if
+// the process of that died, and gives the event up without another word.
+func (w *worker) NextRetry(job *river.Job[event]) time.Time {
+	if job.Attempt >= job.MaxAttempts {
+		w.givenUp(context.Background(), job, errors.New("the last attempt did not end"))
+	}
+	return time.Time{} // by the schedule
+}
+
+func (w *worker) givenUp(ctx context.Context, job *river.Job[event], err error) {
+	w.log.ErrorContext(ctx, "riverinbox: event given up", "event", job.Args.ID, "type", job.Args.Type, "attempts", job.Attempt, "error", err)
+}
+
+// A storable error has a text that PostgreSQL can keep. It refuses a NUL in JSON,
+// and River would try without end to write that down, with the outcomes of all
+// other events.
+type storable struct{ error }
+
+func (e storable) Error() string { return strings.ReplaceAll(e.error.Error(), "\x00", "\uFFFD") }
+func (e storable) Unwrap() error { return e.error }

@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -191,4 +192,56 @@ func TestInboxWebInterface(t *testing.T) {
 			require.Contains(t, string(text), want)
 		}
 	})
+}
+
+// What an error of one handler says does not keep the outcomes of others from
+// being written. PostgreSQL refuses a NUL in JSON.
+func TestInboxWritesOutcomes(t *testing.T) {
+	onEachInbox(t, func(t *testing.T, p place) {
+		var good atomic.Int64
+		in := newInbox(t, p, func(_ context.Context, body []byte) error {
+			if bytes.Contains(body, []byte("evt_bad")) {
+				return errors.New("no account eve\x00")
+			}
+			good.Add(1)
+			return nil
+		}, riverinbox.Options{Timeout: time.Second})
+		h := in.Handler(newInboxVerifier(t).Middleware)
+		srv := httptest.NewServer(h)
+		defer srv.Close()
+		for _, id := range []string{"evt_bad", "evt_1", "evt_2", "evt_3"} {
+			status, _, err := post(t.Context(), srv.Client(), srv.URL, inboxSecret, eventBody(id, "grnt_1"))
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, status)
+		}
+		in.start(t)
+		require.Eventually(t, func() bool { return in.count(t, rivertype.JobStateCompleted) == 3 }, 20*time.Second, 50*time.Millisecond)
+		require.EqualValues(t, 3, good.Load())
+	})
+}
+
+// Everything of River is in the schema that the option names, and nowhere else.
+func TestInboxInAnotherSchema(t *testing.T) {
+	url := postgres(t, nil)
+	db := openPostgres(t, url)
+	schema := randomName()
+	execSQL(t, db, "CREATE SCHEMA "+schema)
+	t.Cleanup(func() { db.ExecContext(context.Background(), "DROP SCHEMA "+schema+" CASCADE") })
+	handled := make(chan bool, 1)
+	in := newInbox(t, place{"pgx", url}, func(context.Context, []byte) error { handled <- true; return nil }, riverinbox.Options{Schema: schema})
+	in.start(t)
+	w := httptest.NewRecorder()
+	in.Handler(newInboxVerifier(t).Middleware).ServeHTTP(w, hooktest.NewRequest(t, inboxSecret, grantexhook.GrantRevoked{GrantID: "grnt_1"}))
+	require.Equal(t, http.StatusOK, w.Code)
+	select {
+	case <-handled:
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "it was not handled")
+	}
+	var tables int
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE 'river%'").Scan(&tables))
+	require.Zero(t, tables)
+
+	_, err := openInbox(t.Context(), place{"pgx", url}, drop, riverinbox.Options{Schema: "a b"})
+	require.ErrorContains(t, err, "Schema")
 }

@@ -78,15 +78,15 @@ func TestReplicas(t *testing.T) {
 			})
 			stuck := s.deliver(s.parcels(test.events), len(test.stuck))
 			s.stop()
+
+			deeds := s.deeds()
+			require.Len(t, deeds, test.events)
+			repeats := requireOnce(t, deeds, s.victim().name, settings.Tx)
+			requireStuck(t, deeds, stuck, s.victim().name, settings.Tx)
 			for _, answer := range []string{"200 handled", "200 duplicate", "409 in_flight", "500 failed", "500 panicked", "503 timed_out"} {
 				require.NotZero(t, s.answers[answer], "%s never came: %v", answer, s.answers)
 			}
 			require.GreaterOrEqual(t, s.answers[killedMeanwhile], len(stuck))
-
-			deeds := s.deeds()
-			require.Len(t, deeds, test.events)
-			requireStuck(t, deeds, stuck, s.victim().name, settings.Tx)
-			repeats := requireOnce(t, deeds, s.victim().name, settings.Tx)
 			t.Logf("%d events, of which %d were stuck in the process that was killed: %d handled again; answers %v; %v",
 				test.events, len(stuck), repeats, s.answers, time.Since(begin).Round(100*time.Millisecond))
 		})
@@ -276,20 +276,40 @@ func fate(i int) string {
 
 // deliver makes the attempts at all parcels, as many as Grantex makes. It returns
 // which events were stuck in the killed process, and where.
-func (s *service) deliver(due []parcel, toGetStuck int) (stuck map[string]string) {
-	killed := make(chan map[string]string, 1)
-	go func() { killed <- s.victim().killStuck(toGetStuck) }()
-	due = s.attempt(due)
+func (s *service) deliver(parcels []parcel, toGetStuck int) (stuck map[string]string) {
+	asked := make(chan map[string]string, 1)
+	go func() {
+		stuck := s.victim().killStuck(toGetStuck)
+		if s.victim().killed.Load() {
+			s.askFor(stuck, slices.Clone(parcels))
+		}
+		asked <- stuck
+	}()
+	due := s.attempt(slices.Clone(parcels))
 	require.True(s.t, s.victim().killed.Load(), "there were never %d handlers stuck in the process that was to be killed", toGetStuck)
 	for n := 1; n < sender.MaxAttempts && len(due) > 0; n++ {
 		time.Sleep(retryGap)
 		s.redirect(due)
 		due = s.attempt(due)
 	}
+	stuck = <-asked
 	if len(due) > 0 {
 		s.t.Fatalf("%d events were not acknowledged in %d attempts, %s among them; answers %v", len(due), sender.MaxAttempts, due[0].id, s.answers)
 	}
-	return <-killed
+	return stuck
+}
+
+// askFor sends what was stuck in the killed process to a survivor, again and
+// again, until it is acknowledged. All other attempts come after the leases, and
+// would not show if one ended too soon.
+func (s *service) askFor(stuck map[string]string, parcels []parcel) {
+	due := slices.DeleteFunc(parcels, func(p parcel) bool { return stuck[p.id] == "" })
+	for i := range due {
+		due[i].to = s.survivors()[:1]
+	}
+	for end := time.Now().Add(patience); len(due) > 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		due = s.attempt(due)
+	}
 }
 
 // redirect sends to the survivors what the killed process did not acknowledge.

@@ -1,0 +1,99 @@
+package riverinbox
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/stretchr/testify/require"
+)
+
+func TestWorkerTellsWhatIsGivenUp(t *testing.T) {
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	failed := errors.New("broken for good")
+	tests := []struct {
+		name     string
+		ctx      context.Context
+		attempt  int
+		dispatch func(ctx context.Context) error
+		err      string // of the job
+		givenUp  bool
+	}{
+		{"handled", t.Context(), 3, func(context.Context) error { return nil }, "", false},
+		{"an attempt before the last", t.Context(), 2, func(context.Context) error { return failed }, "broken for good", false},
+		{"the last attempt", t.Context(), 3, func(context.Context) error { return failed }, "broken for good", true},
+		{"a panic in the last attempt", t.Context(), 3, func(context.Context) error { panic("sorry") }, "riverinbox: dispatch panicked: sorry", true},
+		{"a panic that net/http knows", t.Context(), 3, func(context.Context) error { panic(http.ErrAbortHandler) }, "riverinbox: dispatch panicked: net/http: abort Handler", true},
+		{"a goroutine that ends", t.Context(), 3, func(context.Context) error { runtime.Goexit(); return nil }, "riverinbox: the handler ended its goroutine", true},
+		{"interrupted by Stop", interrupted, 3, func(ctx context.Context) error { return fmt.Errorf("waiting: %w", ctx.Err()) }, "waiting: context canceled", false},
+		{"an error of its own while Stop interrupts", interrupted, 3, func(context.Context) error { return failed }, "broken for good", true},
+		{"a context of its own that was canceled", t.Context(), 3, func(context.Context) error { return context.Canceled }, "context canceled", true},
+		{"a wish to be asked later", t.Context(), 3, func(context.Context) error { return river.JobSnooze(time.Minute) }, "JobSnoozeError", false},
+		{"a text that PostgreSQL refuses", t.Context(), 3, func(context.Context) error { return errors.New("no account eve\x00") }, "no account eve\uFFFD", true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var log bytes.Buffer
+			w := &worker{log: slog.New(slog.NewTextHandler(&log, nil)), dispatch: func(ctx context.Context, body []byte) error {
+				require.Equal(t, "body", string(body))
+				return test.dispatch(ctx)
+			}}
+			err := w.Work(test.ctx, &river.Job[event]{
+				JobRow: &rivertype.JobRow{Attempt: test.attempt, MaxAttempts: 3},
+				Args:   event{"evt_1", "a.b", []byte("body")},
+			})
+			if test.err == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.err)
+			}
+			require.Equal(t, test.givenUp, strings.Contains(log.String(), `level=ERROR msg="riverinbox: event given up" event=evt_1 type=a.b attempts=3`))
+		})
+	}
+}
+
+// River looks into the errors of a handler, for what they ask of it.
+func TestWorkerKeepsTheError(t *testing.T) {
+	failed := errors.New("failed")
+	w := &worker{log: slog.New(slog.DiscardHandler), dispatch: func(context.Context, []byte) error { return river.JobCancel(failed) }}
+	err := w.Work(t.Context(), &river.Job[event]{JobRow: &rivertype.JobRow{Attempt: 1, MaxAttempts: 3}})
+	var cancel *river.JobCancelError
+	require.ErrorAs(t, err, &cancel)
+	require.ErrorIs(t, err, failed)
+}
+
+// The rescuer asks when to try again before it sees that it will not.
+func TestWorkerTellsWhatDiedInItsLastAttempt(t *testing.T) {
+	for attempt, givenUp := range map[int]bool{2: false, 3: true} {
+		var log bytes.Buffer
+		w := &worker{log: slog.New(slog.NewTextHandler(&log, nil))}
+		next := w.NextRetry(&river.Job[event]{JobRow: &rivertype.JobRow{Attempt: attempt, MaxAttempts: 3}, Args: event{ID: "evt_1", Type: "a.b"}})
+		require.Zero(t, next, "by River's schedule")
+		require.Equal(t, givenUp, strings.Contains(log.String(), `event=evt_1 type=a.b attempts=3 error="the last attempt did not end"`))
+	}
+}
+
+// What was stored before an upgrade has to be read after it, and known.
+func TestStoredFormat(t *testing.T) {
+	text, err := json.Marshal(event{"evt_1", "a.b", []byte("body")})
+	require.NoError(t, err)
+	require.Equal(t, `{"id":"evt_1","type":"a.b","body":"Ym9keQ=="}`, string(text))
+	require.Equal(t, "grantex_event", event{}.Kind())
+	require.Equal(t, "grantexhook", event{}.InsertOpts().Queue)
+}
+
+// The answer has to come while Grantex waits, which is for ten seconds.
+func TestStoreTimeout(t *testing.T) {
+	require.Equal(t, 9*time.Second, storeTimeout)
+}
