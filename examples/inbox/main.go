@@ -33,6 +33,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer db.Close()
 	db.SetMaxOpenConns(1) // SQLite has one writer: the others wait here for their turn
 	inbox, err := riverinbox.New(riversqlite.New(db), d.Dispatch, &riverinbox.Options{Timeout: 10 * time.Second})
 	if err != nil {
