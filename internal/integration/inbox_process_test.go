@@ -244,6 +244,7 @@ func (p *inboxProcess) deliver(t *testing.T, events []int, clients, killAfter in
 // What a process was handling when it was killed is handled by another one, in
 // the time that the documentation gives.
 func TestInboxWorkOfAKilledProcess(t *testing.T) {
+	t.Parallel() // most of the time is waiting
 	onEachInbox(t, func(t *testing.T, where place) {
 		t.Parallel()
 		newInbox(t, where, drop, riverinbox.Options{})

@@ -132,7 +132,7 @@ func TestLeaseBeginsWithTheClaim(t *testing.T) {
 	require.NoError(t, err)
 
 	var wg sync.WaitGroup
-	const lease = 500 * time.Millisecond
+	const lease = 2 * time.Second
 	wg.Go(func() {
 		token, _, err := s.Claim(t.Context(), "evt_1", lease)
 		if err != nil || token == 0 {
