@@ -64,10 +64,11 @@
 // With SQLite, the options in the example above are all needed: others wait for
 // the writer instead of failing, and what was committed survives the loss of
 // power. River says of its driver for SQLite that it is "in early testing", with
-// "minimal real world use as of yet" (version 0.51). It has one writer: the file
-// belongs on a local disk, used by the processes of one machine. Use the handle for
-// nothing else: it has one connection, and deliveries wait for it. The file
-// consists of three, with -wal and -shm; close it before copying one.
+// "minimal real world use as of yet" (version 0.51), and it does not build for
+// platforms with 32 bits. SQLite has one writer: the file belongs on a local disk,
+// used by the processes of one machine. Use the handle for nothing else: it has one
+// connection, and deliveries wait for it. The file consists of three, with -wal and
+// -shm; close it before copying one.
 //
 // With PostgreSQL, any number of processes on any number of machines take in and
 // work off together; one that never calls [Inbox.Start] only takes in. Behind a
