@@ -1,6 +1,7 @@
 // Package grantexhook receives the webhooks of Grantex, the delegated
 // authorization for AI agents: every delivery verified, duplicates recognised,
-// and no event acknowledged before its handler has finished.
+// and no event acknowledged before its handler has finished or, with an inbox,
+// before it is stored.
 //
 //	v, err := grantexhook.NewVerifier(os.Getenv("GRANTEX_WEBHOOK_SECRET"), &grantexhook.Options{RequireTimestamp: true})
 //	...

@@ -7,7 +7,7 @@ import (
 )
 
 // A Store remembers which events are being handled and which have been, so that
-// each is handled once. It belongs to one consumer: a second service on the
+// each is handled once. It belongs to one service: a second one on the
 // same one would be told "done" of events that it never saw.
 //
 // An id is free, claimed or done. All methods may be called concurrently, by

@@ -34,7 +34,7 @@
 // shard that is found to be down, since its keys move to others. Handlers have to
 // bear a repetition in any case.
 //
-// A prefix belongs to one consumer: a second service with the same one would be
+// A prefix belongs to one service: a second one with the same prefix would be
 // told "done" of events that it never saw.
 package redisstore
 
@@ -91,10 +91,10 @@ type Store struct {
 // It is an error if client is nil, or if it is a [redis.Client], a
 // [redis.ClusterClient] or a [redis.Ring] without ContextTimeoutEnabled, which
 // waits for an answer beyond the deadline of its context. When Redis stopped
-// answering, such a client was seen to return after 10.0 s instead of the 9 that a
-// Dispatcher allows, when the sender has hung up, and after 5.0 s instead of the 2
-// for Done and Release; with it, after 9.0 and 2.0. A client of another type has
-// to heed deadlines of its own accord.
+// answering, such a client returned after 10.0 s, when the sender had hung up
+// already, and after 5.0 s for Done and Release; with it, after the 9 and the 2
+// seconds that a Dispatcher allows. A client of another type has to heed deadlines
+// of its own accord.
 func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}

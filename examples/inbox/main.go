@@ -1,5 +1,6 @@
 // Command inbox receives the webhooks of Grantex, keeps them in a SQLite file,
-// answers, and works them off afterwards. It may be killed at any time.
+// answers, and works them off afterwards. It may be killed at any time: its next
+// start takes up what it was handling, less than a minute after that began.
 package main
 
 import (
