@@ -36,8 +36,9 @@
 // # PostgreSQL
 //
 // Leases are measured with the clock of the server alone. A claim is exclusive at
-// any isolation level. Version 11 or later; its user needs SELECT, INSERT, UPDATE
-// and DELETE on the table. [Store.Migrate] needs CREATE on the schema, and to own
+// any isolation level. The statements are those of version 11 or later; 15 is the
+// one they were tested with. The user needs SELECT, INSERT, UPDATE and DELETE on
+// the table. [Store.Migrate] needs CREATE on the schema, and to own
 // the table if there is one. An id that PostgreSQL cannot keep as text or in an
 // index, with a NUL or longer than about 2,700 bytes, cannot be claimed; Grantex
 // makes none. A server that loses commits when it fails over, as asynchronous
