@@ -1,9 +1,14 @@
 package grantexhook
 
 import (
+	"crypto/fips140"
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // redacted stands where a secret was meant to be, when it went through a log.
@@ -41,3 +46,68 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText implements [encoding.TextMarshaler], which encoding/json and its
 // like ask.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// checkSecret returns an error if a secret can't be one that Grantex showed to
+// anybody. The error doesn't quote it.
+func checkSecret(name, secret string) error {
+	mistake := secretMistake(secret)
+	if mistake == "" {
+		return nil
+	}
+	return fmt.Errorf("grantexhook: %s %s", name, mistake)
+}
+
+func secretMistake(secret string) string {
+	switch {
+	case secret == "":
+		return "is empty; set it to the one that Grantex showed when the endpoint was created"
+	case strings.TrimSpace(secret) != secret:
+		return "has white space around it; trim it"
+	case secret == redacted:
+		return "is the placeholder " + redacted + "; convert the Secret to a string instead of printing it"
+	case strings.ContainsFunc(secret, unprintable):
+		return "has a character that doesn't print, such as a byte order mark or a newline; remove it"
+	case escapedEnd.MatchString(secret):
+		return `ends with a backslash and a letter, such as \n; remove the escaped white space`
+	case quoted(secret):
+		return "has quotes around it; remove them"
+	case assignment.MatchString(secret):
+		return "is an assignment, NAME=value; use the value alone"
+	case placeholder.MatchString(secret):
+		return "is an unexpanded placeholder, such as ${NAME}; set it to the value that the placeholder stands for"
+	case tooShortForFIPS(secret):
+		return "is shorter than 14 bytes, which GODEBUG=fips140=only forbids; use the one that Grantex showed"
+	}
+	return ""
+}
+
+// What gets into the environment when a file, a shell or a template was not read
+// as it was meant. Base64 may end in "=", but has none before other characters.
+var (
+	escapedEnd  = regexp.MustCompile(`\\[nrt]$`)
+	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>)$`)
+	assignment  = regexp.MustCompile(`^((export|set) +\w+=|(\$(?i:env):)?[A-Za-z_]\w* *= *[^= ])`)
+)
+
+// unprintable also matches what decoding leaves of bytes that are not UTF-8.
+func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
+// quoted reports whether s stands between matching quotes, escaped ones too.
+func quoted(s string) bool {
+	first, size := utf8.DecodeRuneInString(strings.TrimPrefix(s, `\`))
+	last, _ := utf8.DecodeLastRuneInString(s)
+	switch {
+	case len(s) == size || !isQuote(first) || !isQuote(last):
+		return false
+	default:
+		return first == last || first > unicode.MaxASCII && last > unicode.MaxASCII
+	}
+}
+
+func isQuote(r rune) bool { return r == '`' || unicode.Is(unicode.Quotation_Mark, r) }
+
+// tooShortForFIPS reports whether an HMAC with the secret as its key would panic.
+func tooShortForFIPS(secret string) bool {
+	const shortest = 112 / 8 // NIST SP 800-131A
+	return len(secret) < shortest && fips140.Enforced()
+}

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -44,7 +44,8 @@ var (
 )
 
 // Options are the choices that [NewVerifier] offers. The zero value is ready to
-// use and accepts what every Grantex sends.
+// use and accepts what every Grantex sends. Options print without their secrets,
+// where fmt may call methods; see [Secret] for where it may not.
 type Options struct {
 	// PreviousSecrets are accepted as well, so that a secret can be replaced
 	// while deliveries signed with the old one are still under way.
@@ -74,6 +75,15 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// Format implements [fmt.Formatter]: each of the PreviousSecrets is shown as
+// "[redacted]" under every verb.
+func (o Options) Format(f fmt.State, verb rune) {
+	type options Options // without this method
+	shown := options(o)
+	shown.PreviousSecrets = slices.Repeat([]string{redacted}, len(o.PreviousSecrets))
+	fmt.Fprintf(f, fmt.FormatString(f, verb), shown)
+}
+
 // A Verifier tells deliveries that Grantex made with one of its secrets from
 // all others. It is immutable and safe for concurrent use. The zero value has
 // no secret and refuses everything.
@@ -90,9 +100,12 @@ type Verifier struct {
 // endpoint was created. The key is the text of the secret as it stands: 48 hex
 // digits, not decoded. A nil opts is the zero [Options].
 //
-// It is an error if a secret is empty, has white space around it or is
-// "[redacted]", or if an option is out of range. The error names every mistake
-// and no secret.
+// It returns an error if an option is out of range, or if a secret can't be what
+// Grantex showed: if it is empty or "[redacted]", has white space or quotes
+// around it or a character that doesn't print in it, or is an unexpanded
+// placeholder such as ${NAME} or a whole assignment, NAME=value. Where
+// GODEBUG=fips140=only is set, it needs at least 14 bytes. The error names every
+// mistake and shows no secret.
 func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -122,18 +135,6 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 		v.keys = append(v.keys, newKey(s))
 	}
 	return v, nil
-}
-
-func checkSecret(name, secret string) error {
-	switch {
-	case secret == "":
-		return fmt.Errorf("grantexhook: %s is empty; set it to the one that Grantex showed when the endpoint was created", name)
-	case strings.TrimSpace(secret) != secret:
-		return fmt.Errorf("grantexhook: %s has white space around it; trim it", name)
-	case secret == redacted:
-		return fmt.Errorf("grantexhook: %s is the placeholder %s; convert the Secret to a string instead of printing it", name, redacted)
-	}
-	return nil
 }
 
 // Verify returns nil if the headers h of a delivery carry the right signature
@@ -169,16 +170,18 @@ func (v *Verifier) match(sig *signature, body []byte) (int, error) {
 
 // VerifySignature reports whether signature, the value of [HeaderSignature], is
 // the one that secret makes of the raw body payload: the check that the Grantex
-// documentation describes. The signatures are compared in constant time, and an
-// empty secret is never right. [Verifier.Verify] also checks timestamps, accepts
-// several secrets, and is faster.
+// documentation describes. The signatures are compared in constant time. The
+// result is false if the secret is empty or, where GODEBUG=fips140=only is set,
+// shorter than the 14 bytes that FIPS 140-3 asks for. [Verifier.Verify] also
+// checks timestamps, accepts several secrets, and is faster.
 func VerifySignature(payload []byte, signature, secret string) bool {
 	mac, ok := parseMAC(signature)
-	return ok && secret != "" && hmac.Equal(sum(secret, payload), mac[:])
+	return ok && secret != "" && !tooShortForFIPS(secret) && hmac.Equal(sum(secret, payload), mac[:])
 }
 
 // Sign sets the headers with which Grantex would sign body when it sends it at
-// the given time. It is for tests and for tools.
+// the given time. It is for tests and for tools. Where GODEBUG=fips140=only is
+// set, it panics if secret has fewer than 14 bytes.
 func Sign(h http.Header, secret string, body []byte, at time.Time) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	h.Set(HeaderTimestamp, timestamp)

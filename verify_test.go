@@ -2,11 +2,14 @@ package grantexhook_test
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
 	"math"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -334,6 +337,45 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"newline behind", secret + "\n", grantexhook.Options{}, "the secret has white space"},
 		{"only white space", "\t ", grantexhook.Options{}, "the secret has white space"},
 		{"no-break space behind", secret + "\u00a0", grantexhook.Options{}, "the secret has white space"},
+		{"byte order mark in front", "\ufeff" + secret, grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"byte order mark behind", secret + "\ufeff", grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"zero-width space within", secret[:9] + "\u200b" + secret[9:], grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"soft hyphen within", secret[:9] + "\u00ad" + secret[9:], grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"no-break space within", secret[:9] + "\u00a0" + secret[9:], grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"newline within", secret[:9] + "\n" + secret[9:], grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"tab within", secret[:9] + "\t" + secret[9:], grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"NUL behind", secret + "\x00", grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"escape sequence", "\x1b[1m" + secret, grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"bytes that are not UTF-8", "\xff\xfe" + secret, grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"what decoding left of such bytes", "\ufffd" + secret, grantexhook.Options{}, "the secret has a character that doesn't print"},
+		{"escaped newline behind", secret + `\n`, grantexhook.Options{}, "the secret ends with a backslash"},
+		{"escaped CRLF behind", secret + `\r\n`, grantexhook.Options{}, "the secret ends with a backslash"},
+		{"double quotes", `"` + secret + `"`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"single quotes", "'" + secret + "'", grantexhook.Options{}, "the secret has quotes around it"},
+		{"backquotes", "`" + secret + "`", grantexhook.Options{}, "the secret has quotes around it"},
+		{"typographic quotes", "“" + secret + "”", grantexhook.Options{}, "the secret has quotes around it"},
+		{"German quotes", "„" + secret + "“", grantexhook.Options{}, "the secret has quotes around it"},
+		{"guillemets", "«" + secret + "»", grantexhook.Options{}, "the secret has quotes around it"},
+		{"full-width quotes", "＂" + secret + "＂", grantexhook.Options{}, "the secret has quotes around it"},
+		{"escaped quotes", `\"` + secret + `\"`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"only quotes", `""`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"unexpanded variable", "${GRANTEX_WEBHOOK_SECRET}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"unexpanded variable with a default", "${SECRET:-" + secret + "}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"unexpanded variable without braces", "$GRANTEX_WEBHOOK_SECRET", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"unexpanded variable of PowerShell", "$env:GRANTEX_WEBHOOK_SECRET", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"unexpanded variable of Windows", "%GRANTEX_WEBHOOK_SECRET%", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"command that was not run", "$(cat secret.txt)", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"template that was not filled in", "{{ .Values.secret }}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"blank of the documentation", "<your secret>", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"assignment", "GRANTEX_WEBHOOK_SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment in lower case", "secret=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment with quotes", `SECRET="` + secret + `"`, grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment with spaces", "SECRET = " + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"exported assignment", "export SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"exported assignment of nothing", "export SECRET=", grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment of Windows", "set SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment of PowerShell", "$env:SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"previous with quotes", secret, grantexhook.Options{PreviousSecrets: []string{`"` + previousSecret + `"`}}, "PreviousSecrets[0] has quotes"},
 		{"placeholder", "[redacted]", grantexhook.Options{}, "the secret is the placeholder"},
 		{"previous empty", secret, grantexhook.Options{PreviousSecrets: []string{previousSecret, ""}}, "PreviousSecrets[1] is empty"},
 		{"previous with white space", secret, grantexhook.Options{PreviousSecrets: []string{previousSecret + "\r\n"}}, "PreviousSecrets[0] has white space"},
@@ -353,6 +395,60 @@ func TestNewVerifierRefuses(t *testing.T) {
 			require.NotContains(t, err.Error(), previousSecret)
 		})
 	}
+}
+
+// TestNewVerifierAccepts has secrets that resemble a mistake and are none: any
+// text may be a secret that somebody chose.
+func TestNewVerifierAccepts(t *testing.T) {
+	for _, secret := range []string{
+		"the new secret", "s", "'", `"`, "it's", `'one" `[:5], `"a" or 'b'`, "YWJjZGVm", "YWJjZGU=", "YWJjZA==", "a_b=", "-_-=abc",
+		"$ecret", "100%", "%d", "a$(b)c", "pa${ss}word", "{}", "[]", "\\n in front", "sécret", "秘密", "🔑", "export", "1=2",
+	} {
+		h := http.Header{}
+		grantexhook.Sign(h, secret, payload, time.Now())
+		require.NoError(t, newVerifier(t, secret, nil).Verify(h, payload), secret)
+	}
+}
+
+// fipsOnly runs the test again, in a process with GODEBUG=fips140=only, and
+// reports whether this is that process.
+func fipsOnly(t *testing.T) bool {
+	if fips140.Enforced() {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return false
+}
+
+func TestFIPSRefusesAShortSecret(t *testing.T) {
+	if !fipsOnly(t) {
+		return
+	}
+	const short = "13 characters"
+	for _, opts := range []*grantexhook.Options{nil, {PreviousSecrets: []string{short}}} {
+		_, err := grantexhook.NewVerifier(short, opts)
+		require.ErrorContains(t, err, "the secret is shorter than 14 bytes")
+		require.NotContains(t, err.Error(), short)
+	}
+	require.False(t, grantexhook.VerifySignature(payload, "sha256="+strings.Repeat("0", 64), short))
+
+	const long = short + "!"
+	require.NoError(t, newVerifier(t, long, nil).Verify(signed(long, time.Now()), payload))
+	require.True(t, grantexhook.VerifySignature(payload, legacy(long).Get(grantexhook.HeaderSignature), long))
+}
+
+// TestOptionsPrintNoSecret: %p shows addresses, and %w is not for Printf.
+func TestOptionsPrintNoSecret(t *testing.T) {
+	opts := grantexhook.Options{PreviousSecrets: []string{secret, secret}, MaxBody: 4321}
+	requireHidden(t, secret, opts, &opts, []grantexhook.Options{opts}, []*grantexhook.Options{&opts}, struct{ O grantexhook.Options }{opts},
+		map[string]*grantexhook.Options{"k": &opts}, any(opts))
+	require.Contains(t, fmt.Sprintf("%+v", opts), "PreviousSecrets:[[redacted] [redacted]] RequireTimestamp:false")
+	require.Contains(t, fmt.Sprintf("%+v", &opts), "MaxBody:4321")
+	require.Equal(t, []string{secret, secret}, opts.PreviousSecrets)
+	require.Equal(t, "<nil>", fmt.Sprintf("%v", (*grantexhook.Options)(nil)))
 }
 
 func TestVerifierPrintsNoSecret(t *testing.T) {
