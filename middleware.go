@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -97,10 +96,6 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// scratch holds bodies that are not verified yet, so that a forged one leaves
-// no garbage of its size behind.
-var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
 // receive reads and verifies a delivery.
 func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, error) {
 	now := time.Now()
@@ -108,25 +103,24 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, e
 	if err != nil {
 		return nil, err
 	}
-	buf := scratch.Get().(*bytes.Buffer)
-	defer scratch.Put(buf)
-	buf.Reset()
-	if err := v.read(buf, w, r, now); err != nil {
+	body := newPage()
+	defer body.free()
+	if err := v.read(body, w, r, now); err != nil {
 		return nil, err
 	}
-	index, err := v.match(&sig, buf.Bytes())
+	index, err := v.match(&sig, body)
 	if err != nil {
 		return nil, err
 	}
 	d := &delivery{
 		Verification: Verification{SecretIndex: index, SentAt: sig.sentAt()},
-		body:         bytes.Clone(buf.Bytes()),
+		body:         body.clone(),
 	}
 	d.Reset(d.body)
 	return d, nil
 }
 
-func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, now time.Time) error {
+func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request, now time.Time) error {
 	if r.ContentLength > v.maxBody {
 		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
 	}
@@ -134,7 +128,7 @@ func (v *Verifier) read(buf *bytes.Buffer, w http.ResponseWriter, r *http.Reques
 	if !readsFasterThan(readTimeout, r) {
 		rc.SetReadDeadline(now.Add(readTimeout)) // where it is not supported, the doc of Middleware says what follows
 	}
-	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
+	if err := body.readFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
 		return unreadable(err)
 	}
 	// If the body was read before and put back, net/http is watching the

@@ -120,13 +120,15 @@ func newKey(secret string) *key {
 	}}}
 }
 
-func (k *key) made(sig *signature, body []byte) bool {
+func (k *key) made(sig *signature, body *page) bool {
 	h := k.hashes.Get().(*keyedHash)
 	defer k.hashes.Put(h)
 	h.Reset()
 	if sig.timestamp != "" {
 		h.Write(append(append(h.prefix[:0], sig.timestamp...), '.'))
 	}
-	h.Write(body)
+	for ; body != nil; body = body.next {
+		h.Write(body.data)
+	}
 	return hmac.Equal(h.Sum(h.sum[:0]), sig.mac[:])
 }

@@ -151,21 +151,22 @@ func (v *Verifier) Verify(h http.Header, body []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = v.match(&sig, body)
+	_, err = v.match(&sig, &page{data: body})
 	return err
 }
 
 // match returns the index of the secret that made sig.
-func (v *Verifier) match(sig *signature, body []byte) (int, error) {
+func (v *Verifier) match(sig *signature, body *page) (int, error) {
 	for i, k := range v.keys {
 		if k.made(sig, body) {
 			return i, nil
 		}
 	}
-	if len(body) == 0 {
+	size := body.size()
+	if size == 0 {
 		return 0, fmt.Errorf("%w: the body is empty; was it read before it was verified?", ErrBadSignature)
 	}
-	return 0, fmt.Errorf("%w: no secret makes this signature of these %d bytes", ErrBadSignature, len(body))
+	return 0, fmt.Errorf("%w: no secret makes this signature of these %d bytes", ErrBadSignature, size)
 }
 
 // VerifySignature reports whether signature, the value of [HeaderSignature], is
