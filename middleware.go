@@ -99,7 +99,7 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 // receive reads and verifies a delivery.
 func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, error) {
 	now := time.Now()
-	sig, err := v.parse(r.Header, now.Unix())
+	sig, err := v.parse(r.Header, now)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, e
 	if err := v.read(body, w, r, now); err != nil {
 		return nil, err
 	}
-	index, err := v.match(&sig, body)
+	index, err := v.decide(&sig, body, now)
 	if err != nil {
 		return nil, err
 	}

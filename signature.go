@@ -28,8 +28,8 @@ func (s *signature) sentAt() time.Time {
 }
 
 // parse is the part of Verify that needs no body: what fails here cannot be
-// right, whatever the body is. The time now is in Unix seconds.
-func (v *Verifier) parse(h http.Header, now int64) (signature, error) {
+// right, whatever the body is.
+func (v *Verifier) parse(h http.Header, now time.Time) (signature, error) {
 	legacy, v2, timestamp := h[HeaderSignature], h[HeaderSignatureV2], h[HeaderTimestamp]
 	switch {
 	case len(v.keys) == 0:
@@ -38,6 +38,8 @@ func (v *Verifier) parse(h http.Header, now int64) (signature, error) {
 		return signature{}, fmt.Errorf("%w: a header of it is sent more than once", ErrBadSignature)
 	case len(v2) == 1:
 		return v.parseV2(v2[0], timestamp, now)
+	case hasOtherForm(h):
+		return signature{}, notCanonical(len(legacy)+len(timestamp) > 0)
 	case len(legacy) == 0:
 		return signature{}, ErrNoSignature
 	case v.requireTimestamp:
@@ -50,7 +52,32 @@ func (v *Verifier) parse(h http.Header, now int64) (signature, error) {
 	return signature{mac: mac}, nil
 }
 
-func (v *Verifier) parseV2(value string, timestamp []string, now int64) (signature, error) {
+// hasOtherForm reports whether a key of h is the name of a signature header in
+// other than canonical form, as a map from an API gateway may hold it. Such a
+// header may be the V2 signature that has to decide. It's looked for only where
+// there's no canonical V2, so a normal delivery doesn't pay for it.
+func hasOtherForm(h http.Header) bool {
+	for key := range h {
+		for _, name := range [...]string{HeaderSignature, HeaderSignatureV2, HeaderTimestamp} {
+			if key != name && strings.EqualFold(key, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// notCanonical returns ErrBadSignature if some of the headers are canonical: then
+// what the others would have decided is missing.
+func notCanonical(some bool) error {
+	err := ErrNoSignature
+	if some {
+		err = ErrBadSignature
+	}
+	return fmt.Errorf("%w: a signature header is not in canonical form; set each header with http.Header.Set", err)
+}
+
+func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (signature, error) {
 	mac, ok := parseMAC(value)
 	if !ok {
 		return signature{}, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderSignatureV2)
@@ -62,10 +89,21 @@ func (v *Verifier) parseV2(value string, timestamp []string, now int64) (signatu
 	if !ok {
 		return signature{}, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderTimestamp)
 	}
-	if age := now - seconds; age > v.tolerance || age < -v.tolerance {
-		return signature{}, fmt.Errorf("%w of %d s: it is %d s old by this machine's clock", ErrStale, v.tolerance, age)
+	sig := signature{mac: mac, timestamp: timestamp[0], seconds: seconds}
+	return sig, v.checkAge(&sig, now)
+}
+
+// checkAge lets a signature without a timestamp pass: its age is unknown.
+func (v *Verifier) checkAge(sig *signature, now time.Time) error {
+	age := now.Unix() - sig.seconds
+	switch {
+	case sig.timestamp == "" || -v.tolerance <= age && age <= v.tolerance:
+		return nil
+	case age < 0:
+		return fmt.Errorf("%w of %d s: it is %d s in the future by this machine's clock", ErrStale, v.tolerance, -age)
+	default:
+		return fmt.Errorf("%w of %d s: it is %d s old by this machine's clock", ErrStale, v.tolerance, age)
 	}
-	return signature{mac: mac, timestamp: timestamp[0], seconds: seconds}, nil
 }
 
 const macPrefix = "sha256="
@@ -82,6 +120,16 @@ func parseMAC(value string) (mac [sha256.Size]byte, ok bool) {
 
 // maxDigits is the length of the largest number of seconds that fits an int64.
 const maxDigits = 19
+
+// startsWithTimestamp reports whether body could be the text that a V2 signature
+// covers, "<timestamp>.<body>".
+func startsWithTimestamp(body []byte) bool {
+	digits := 0
+	for digits < len(body) && '0' <= body[digits] && body[digits] <= '9' {
+		digits++
+	}
+	return 1 <= digits && digits <= maxDigits && digits < len(body) && body[digits] == '.'
+}
 
 // parseTimestamp takes digits alone. A result that is not negative also keeps
 // the comparison with the clock from overflowing.

@@ -34,10 +34,10 @@ const DefaultMaxBody = 256 << 10
 // The text of the error that wraps one says more, for the operator's eyes; no
 // secret, no signature and no part of the body is ever in it.
 var (
-	// ErrNoSignature means that the headers hold no signature that may decide.
+	// ErrNoSignature means that the delivery carries no acceptable signature.
 	ErrNoSignature = errors.New("grantexhook: no signature")
-	// ErrBadSignature means that the signature is malformed, or was not made
-	// with any of the secrets over just this body and timestamp.
+	// ErrBadSignature means that the signature is malformed, or doesn't match
+	// this body and timestamp under any secret.
 	ErrBadSignature = errors.New("grantexhook: bad signature")
 	// ErrStale means that the timestamp is further away than the tolerance.
 	ErrStale = errors.New("grantexhook: timestamp outside the tolerance")
@@ -140,23 +140,37 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 // Verify returns nil if the headers h of a delivery carry the right signature
 // of its raw body, and otherwise an error that matches [ErrNoSignature],
 // [ErrBadSignature] or [ErrStale]. The keys of h must be canonical, as the
-// methods of [http.Header] make them.
+// methods of [http.Header] make them; a signature header under any other form of
+// its name is an error, unless a canonical [HeaderSignatureV2] decides.
 //
 // If [HeaderSignatureV2] is present, it alone decides, together with
 // [HeaderTimestamp]; a wrong one is not rescued by a right [HeaderSignature].
 // Otherwise [HeaderSignature] decides, unless [Options].RequireTimestamp is
-// set. None of the three may be sent twice.
+// set. It never covers a body that starts with digits and a dot, since a recorded
+// [HeaderSignatureV2] would be valid for such a body for ever. Each of the three
+// may be sent once at most.
 func (v *Verifier) Verify(h http.Header, body []byte) error {
-	sig, err := v.parse(h, time.Now().Unix())
+	now := time.Now()
+	sig, err := v.parse(h, now)
 	if err != nil {
 		return err
 	}
-	_, err = v.match(&sig, &page{data: body})
+	_, err = v.decide(&sig, &page{data: body}, now)
 	return err
 }
 
-// match returns the index of the secret that made sig.
-func (v *Verifier) match(sig *signature, body *page) (int, error) {
+// decide is the part of Verify that needs the whole body, and the time at which
+// it was complete. It returns the index of the secret that made sig.
+func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error) {
+	if err := v.checkAge(sig, now); err != nil {
+		return 0, err
+	}
+	// A V2 signature, whose timestamp has run out, would be a valid legacy
+	// signature of the text that it covers, and never run out. No event starts
+	// like that text.
+	if sig.timestamp == "" && startsWithTimestamp(body.data) {
+		return 0, fmt.Errorf("%w: the body starts with a timestamp, like the text that %s covers", ErrBadSignature, HeaderSignatureV2)
+	}
 	for i, k := range v.keys {
 		if k.made(sig, body) {
 			return i, nil
@@ -166,7 +180,7 @@ func (v *Verifier) match(sig *signature, body *page) (int, error) {
 	if size == 0 {
 		return 0, fmt.Errorf("%w: the body is empty; was it read before it was verified?", ErrBadSignature)
 	}
-	return 0, fmt.Errorf("%w: no secret makes this signature of these %d bytes", ErrBadSignature, size)
+	return 0, fmt.Errorf("%w: the signature doesn't match this %d-byte body under any secret", ErrBadSignature, size)
 }
 
 // VerifySignature reports whether signature, the value of [HeaderSignature], is

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
@@ -292,6 +293,7 @@ func TestVerifyTolerance(t *testing.T) {
 
 func TestVerifySignature(t *testing.T) {
 	right := legacy(secret).Get(grantexhook.HeaderSignature)
+	v2Text, right2 := recordedV2(signed(secret, time.Now()))
 	// RFC 4231, test case 2.
 	const rfcKey, rfcMAC = "Jefe", "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
 	rfcData := []byte("what do ya want for nothing?")
@@ -305,6 +307,7 @@ func TestVerifySignature(t *testing.T) {
 	}{
 		{"right", payload, right, secret, true},
 		{"RFC 4231", rfcData, rfcMAC, rfcKey, true},
+		{"text that V2 covers, which Verify rejects", v2Text, right2, secret, true},
 		{"upper-case digits", payload, "sha256=" + strings.ToUpper(right[7:]), secret, true},
 		{"other payload", []byte("{}"), right, secret, false},
 		{"empty payload", nil, right, secret, false},
@@ -322,6 +325,119 @@ func TestVerifySignature(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			require.Equal(t, test.want, grantexhook.VerifySignature(test.payload, test.signature, test.secret))
 		})
+	}
+}
+
+// recordedV2 returns what a recorded V2 signature is a legacy signature of, and
+// that signature.
+func recordedV2(h http.Header) (body []byte, signature string) {
+	return fmt.Appendf(nil, "%s.%s", h.Get(grantexhook.HeaderTimestamp), payload), h.Get(grantexhook.HeaderSignatureV2)
+}
+
+// TestVerifyRecordedV2AsLegacy checks that a V2 signature doesn't become one that
+// never expires when its timestamp is put in front of the body.
+func TestVerifyRecordedV2AsLegacy(t *testing.T) {
+	recorded, mac := recordedV2(signed(secret, time.Now()))
+	tests := []struct {
+		name string
+		body string
+		want error
+	}{
+		{"recorded V2", string(recorded), grantexhook.ErrBadSignature},
+		{"one digit", "1.{}", grantexhook.ErrBadSignature},
+		{"19 digits", strings.Repeat("9", 19) + ".", grantexhook.ErrBadSignature},
+		{"20 digits, which no timestamp has", strings.Repeat("9", 20) + ".", nil},
+		{"digits alone", "12", nil},
+		{"no digits", ".{}", nil},
+		{"sign", "+1.{}", nil},
+		{"object", "{}", nil},
+		{"empty", "", nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := http.Header{}
+			grantexhook.Sign(h, secret, []byte(test.body), time.Now())
+			if test.body == string(recorded) {
+				require.Equal(t, mac, h.Get(grantexhook.HeaderSignature))
+			}
+			v := newVerifier(t, secret, nil)
+			require.NoError(t, v.Verify(h, []byte(test.body)), "a V2 signature covers a timestamp of its own")
+
+			h = without(h, grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp)
+			require.ErrorIs(t, v.Verify(h, []byte(test.body)), test.want)
+			rec := newReceiver(t, secret, grantexhook.Options{})
+			rec.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", h, strings.NewReader(test.body)))
+			require.Equal(t, test.want == nil, rec.spy.calls == 1)
+		})
+	}
+}
+
+// TestVerifyKeysNotCanonical checks that a signature header under another form of
+// its name can't be overlooked in favour of a weaker one.
+func TestVerifyKeysNotCanonical(t *testing.T) {
+	lower := func(h http.Header, names ...string) http.Header {
+		for _, name := range names {
+			h[strings.ToLower(name)] = h[name]
+			delete(h, name)
+		}
+		return h
+	}
+	now := time.Now()
+	const sig, v2, ts = grantexhook.HeaderSignature, grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp
+	tests := []struct {
+		name   string
+		header http.Header
+		want   error
+	}{
+		{"wrong V2 beside a right legacy signature", with(legacy(secret), strings.ToLower(v2), "sha256="+strings.Repeat("0", 64)), grantexhook.ErrBadSignature},
+		{"right V2 beside a right legacy signature", lower(signed(secret, now), v2), grantexhook.ErrBadSignature},
+		{"V2 in upper case", with(legacy(secret), strings.ToUpper(v2), "x"), grantexhook.ErrBadSignature},
+		{"V2 and timestamp", lower(signed(secret, now), v2, ts), grantexhook.ErrBadSignature},
+		{"timestamp", lower(without(signed(secret, now), v2), ts), grantexhook.ErrBadSignature},
+		{"second legacy signature", with(legacy(secret), strings.ToLower(sig), "x"), grantexhook.ErrBadSignature},
+		{"legacy signature beside a canonical timestamp", lower(without(signed(secret, now), v2), sig), grantexhook.ErrBadSignature},
+		{"legacy signature alone", lower(legacy(secret), sig), grantexhook.ErrNoSignature},
+		{"all three", lower(signed(secret, now), sig, v2, ts), grantexhook.ErrNoSignature},
+		{"V2 canonical, which decides alone", lower(signed(secret, now), sig), nil},
+		{"other headers in lower case", with(legacy(secret), "x-grantex-other", "x"), nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := newVerifier(t, secret, nil).Verify(test.header, payload)
+			require.ErrorIs(t, err, test.want)
+			if test.want != nil {
+				require.ErrorContains(t, err, "not in canonical form")
+			}
+			err = newVerifier(t, secret, &grantexhook.Options{RequireTimestamp: true}).Verify(test.header, payload)
+			require.Equal(t, test.want == nil && test.header[v2] != nil, err == nil, "RequireTimestamp")
+		})
+	}
+}
+
+func TestErrStaleSaysWhichWay(t *testing.T) {
+	for offset, want := range map[time.Duration]string{
+		-400 * time.Second: "the tolerance of 300 s: it is 400 s old by",
+		400 * time.Second:  "the tolerance of 300 s: it is 400 s in the future by",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			require.ErrorContains(t, newVerifier(t, secret, nil).Verify(signed(secret, time.Now().Add(offset)), payload), want)
+		})
+	}
+}
+
+func TestVerifyAllocatesNothing(t *testing.T) {
+	v := newVerifier(t, secret, &grantexhook.Options{PreviousSecrets: []string{previousSecret}})
+	for name, h := range map[string]http.Header{"V2": signed(secret, time.Now()), "legacy": legacy(secret), "previous secret": signed(previousSecret, time.Now())} {
+		verify := func() {
+			if err := v.Verify(h, payload); err != nil {
+				t.Error(err)
+			}
+		}
+		least := math.Inf(1) // a sync.Pool may drop what it holds, and does so on purpose under the race detector
+		for range 100 {
+			least = min(least, testing.AllocsPerRun(1, verify))
+		}
+		require.Zero(t, least, name)
 	}
 }
 
