@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,9 @@ const (
 	// drainTimeout is how long the rest of a body that nobody wants may keep
 	// its answer waiting.
 	drainTimeout = 500 * time.Millisecond
+
+	// maxDrain is how many bytes of such a body are read at the most.
+	maxDrain = 4 << 20
 )
 
 // A Verification says how a request was verified.
@@ -62,24 +66,30 @@ type delivery struct {
 
 func (*delivery) Close() error { return nil }
 
-// Middleware returns a handler that hands the requests that Grantex signed on
-// to next and refuses all others. It is safe for concurrent use, and panics if
-// next is nil.
+// Middleware returns a handler that passes requests signed by Grantex to next and
+// rejects the rest. It is safe for concurrent use, and panics if next is nil.
 //
-// The Body of a request that is handed on yields exactly the verified bytes,
-// ContentLength is their number, and [VerificationFrom] tells how they were
-// verified. The answer to any other is a bare 401 if the signature is missing,
+// The Body of a request that is passed on yields exactly the verified bytes, and
+// ContentLength is their number. [VerificationFrom] returns how they were
+// verified. A rejected request gets a bare 401 if its signature is missing,
 // malformed, wrong or stale, 413 if the body is larger than MaxBody, and 400 if
-// it could not be read. It never says why; Refused and Log are told.
+// the body can't be read. The response never says why; the reason goes to
+// Options.Refused and Options.Log.
 //
-// The body has to come within ten seconds, after which Grantex hangs up, or
-// within the ReadTimeout of the [http.Server] if that is shorter. What the
-// headers alone rule out is refused before the body is read. Both need a
-// ResponseWriter that supports read deadlines (see [http.ResponseController]).
-// With one that does not, such as that of [http.TimeoutHandler], a refusal is
-// answered at once, but net/http keeps the connection until the rest of the body
-// has come, and a body that stops coming is waited for without end. Set the
-// ReadTimeout of the Server there: it bounds both.
+// The body has to arrive within ten seconds, after which Grantex hangs up, or
+// within the ReadTimeout of the [http.Server] if that is shorter. Its signature
+// must still be within the tolerance when the last byte has arrived. If the
+// headers alone rule a request out, its body isn't verified; what is left of it
+// is read for half a second at most, because a sender that is still writing would
+// not see the response. Until a body is verified it takes about as much memory as
+// has arrived of it, MaxBody at most, so bound the connections of the Server: at
+// the proxy before it, or with a limiting [net.Listener].
+//
+// All this needs a ResponseWriter that supports read deadlines (see
+// [http.ResponseController]). Some that wrap the Server's own don't, for example
+// the one of [http.TimeoutHandler]. Behind it a slow body, or a rejected sender
+// that stops sending, can hold a connection as long as the Server lets it. Set the
+// Server's ReadTimeout there. The first such request is logged at level Warn.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
@@ -98,17 +108,16 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 
 // receive reads and verifies a delivery.
 func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, error) {
-	now := time.Now()
-	sig, err := v.parse(r.Header, now)
+	sig, err := v.parse(r.Header, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	body := newPage()
 	defer body.free()
-	if err := v.read(body, w, r, now); err != nil {
+	if err := v.read(body, w, r); err != nil {
 		return nil, err
 	}
-	index, err := v.decide(&sig, body, now)
+	index, err := v.decide(&sig, body, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +129,15 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, e
 	return d, nil
 }
 
-func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request, now time.Time) error {
+func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > v.maxBody {
 		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
 	}
 	rc := http.NewResponseController(w)
-	if !readsFasterThan(readTimeout, r) {
-		rc.SetReadDeadline(now.Add(readTimeout)) // where it is not supported, the doc of Middleware says what follows
+	if !readsFasterThan(readTimeout, r) && rc.SetReadDeadline(time.Now().Add(readTimeout)) != nil {
+		v.warnNoDeadline(r)
 	}
-	if err := body.readFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
+	if err := body.readFrom(http.MaxBytesReader(innermost(w), bodyOf(r), v.maxBody)); err != nil {
 		return unreadable(err)
 	}
 	// If the body was read before and put back, net/http is watching the
@@ -136,6 +145,38 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request, now 
 	// one and cancel the context. Otherwise it has cleared the deadline itself.
 	rc.SetReadDeadline(time.Time{})
 	return nil
+}
+
+// bodyOf returns the body of r, which is nil if r was made for a client.
+func bodyOf(r *http.Request) io.ReadCloser {
+	if r.Body == nil {
+		return http.NoBody
+	}
+	return r.Body
+}
+
+// innermost returns the ResponseWriter of net/http behind those that wrap it: it
+// alone heeds [http.MaxBytesReader].
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
+// warnNoDeadline logs once that a slow body can hold a connection of the Server.
+// A recorder, or whatever else isn't a Server, has no connections to hold.
+func (v *Verifier) warnNoDeadline(r *http.Request) {
+	if server(r) == nil {
+		return
+	}
+	v.warnOnce.Do(func() {
+		v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter supports no read deadline, so a slow body can hold its connection; "+
+			"set the Server's ReadTimeout, or put the Middleware outside of what wraps the ResponseWriter", pathOf(r))
+	})
 }
 
 // unreadable keeps of err only what cannot quote the body: a broken framing makes
@@ -151,34 +192,54 @@ func unreadable(err error) error {
 
 // readsFasterThan reports whether the Server's own ReadTimeout ends before d.
 func readsFasterThan(d time.Duration, r *http.Request) bool {
-	s, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
-	return ok && s.ReadTimeout > 0 && s.ReadTimeout < d
+	s := server(r)
+	return s != nil && s.ReadTimeout > 0 && s.ReadTimeout < d
 }
 
+func server(r *http.Request) *http.Server {
+	s, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	return s
+}
+
+// refuse drains first: what Log and Refused do, panicking included, must not keep
+// the connection waiting for the rest of a body.
 func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	drain(w, r)
 	reason, status := refusal(err)
-	log := v.log
-	if log == nil {
-		log = slog.Default()
-	}
-	log.LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: request refused",
-		slog.Int("status", status), slog.String("reason", reason), slog.Any("error", err), slog.String("remote", r.RemoteAddr))
+	v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: request refused",
+		slog.Int("status", status), slog.String("reason", reason), slog.Any("error", err), slog.String("remote", r.RemoteAddr), pathOf(r))
 	if v.refused != nil {
 		v.refused(r, reason, err)
 	}
-
-	drain(w, r)
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Grantex-Signature") // RFC 9110, section 15.5.2: a 401 has to name a scheme
 	}
 	http.Error(w, http.StatusText(status), status)
 }
 
-// drain reads what is left of the body for a short time before the answer is
-// written. net/http would wait for the rest without end; and if the connection
-// were closed with bytes unread, the reset could destroy the answer. Once the
-// body is at its end, the deadline has to go: if it passed, net/http would take
-// the connection for lost and cancel its context. HTTP/2 needs none of this.
+func (v *Verifier) logger() *slog.Logger {
+	if v.log == nil {
+		return slog.Default()
+	}
+	return v.log
+}
+
+// pathOf is without the query, which may hold what a log should not. A path is as
+// long as the sender likes.
+func pathOf(r *http.Request) slog.Attr {
+	path := ""
+	if r.URL != nil {
+		path = r.URL.Path
+	}
+	return slog.String("path", fmt.Sprintf("%.200s", path))
+}
+
+// drain reads what is left of the body before the answer is written, within
+// bounds of time and of size. net/http would wait for the rest without end; and
+// if the connection were closed with bytes unread, or still to come, the reset
+// could destroy the answer. Once the body is at its end, the deadline has to go:
+// if it passed, net/http would take the connection for lost and cancel its
+// context. HTTP/2 needs none of this.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return
@@ -186,13 +247,21 @@ func drain(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	err := rc.SetReadDeadline(time.Now().Add(drainTimeout))
 	if err == nil && r.Header.Get("Expect") == "" { // reading could ask for a body that has not been sent
-		_, err = io.CopyN(io.Discard, r.Body, DefaultMaxBody)
+		if _, err = io.Copy(io.Discard, http.MaxBytesReader(innermost(w), bodyOf(r), maxDrain)); err == nil {
+			rc.SetReadDeadline(time.Time{})
+			return
+		}
 	}
-	if err == io.EOF {
-		rc.SetReadDeadline(time.Time{})
-		return
-	}
+	linger(w)
+}
+
+// linger closes the connection after the answer in such a way that a sender which
+// is still writing gets to read it: net/http closes its own side first, and waits.
+// It does so for a body that its MaxBytesReader found too large, and no exported
+// name asks for it when it was the time that ran out.
+func linger(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
+	io.Copy(io.Discard, http.MaxBytesReader(innermost(w), io.NopCloser(strings.NewReader("x")), 0))
 }
 
 func refusal(err error) (reason string, status int) {

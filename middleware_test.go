@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -198,6 +199,104 @@ func TestMiddlewareRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestMiddlewareRefusesByTheHeadersAlone checks that a body isn't read if nothing
+// in it could make the request right, and that the operator gets to know why.
+func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
+	now := time.Now()
+	const sig, v2, ts = grantexhook.HeaderSignature, grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp
+	right := signed(secret, now)
+	tests := []struct {
+		name   string
+		header http.Header
+		length int64
+		status int
+		want   string
+	}{
+		{"no signature", http.Header{}, -1, 401, "no signature"},
+		{"legacy alone", legacy(secret), -1, 401, "no signature: RequireTimestamp is set, and there is only X-Grantex-Signature"},
+		{"legacy twice", with(signed(secret, now), sig, right[sig][0], right[sig][0]), -1, 401, "bad signature: a header of it is sent more than once"},
+		{"V2 twice", with(signed(secret, now), v2, right[v2][0], right[v2][0]), -1, 401, "bad signature: a header of it is sent more than once"},
+		{"timestamp twice", with(signed(secret, now), ts, right[ts][0], right[ts][0]), -1, 401, "bad signature: a header of it is sent more than once"},
+		{"V2 malformed", with(signed(secret, now), v2, "x"), -1, 401, "bad signature: X-Grantex-Signature-V2 is malformed"},
+		{"V2 without timestamp", without(signed(secret, now), ts), -1, 401, "bad signature: X-Grantex-Signature-V2 without X-Grantex-Timestamp"},
+		{"timestamp malformed", with(signed(secret, now), ts, "x"), -1, 401, "bad signature: X-Grantex-Timestamp is malformed"},
+		{"stale", with(signed(secret, now), ts, "0"), -1, 401, "timestamp outside the tolerance of 300 s: it is "},
+		{"V2 not canonical", with(legacy(secret), strings.ToLower(v2), "x"), -1, 401, "bad signature: a signature header is not in canonical form"},
+		{"nothing canonical", with(http.Header{}, strings.ToLower(v2), "x"), -1, 401, "no signature: a signature header is not in canonical form"},
+		{"declared too large", signed(secret, now), grantexhook.DefaultMaxBody + 1, 413, "reading the body: http: request body too large"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			rec := newReceiver(t, secret, grantexhook.Options{RequireTimestamp: true})
+			r := newPost(t, "/", test.header, failing{errors.New("the body was read")})
+			r.ContentLength = test.length
+			w := httptest.NewRecorder()
+			rec.ServeHTTP(w, r) // a recorder supports no deadline, so nothing is drained
+			require.Equal(t, test.status, w.Code)
+			require.ErrorContains(t, rec.refused[0].err, "grantexhook: "+test.want)
+		})
+	}
+
+	rec := newReceiver(t, secret, grantexhook.Options{})
+	rec.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", with(legacy(secret), sig, "x"), failing{errors.New("the body was read")}))
+	require.ErrorContains(t, rec.refused[0].err, "bad signature: X-Grantex-Signature is malformed")
+}
+
+// TestMiddlewareLogsARefusal checks the whole line, and the whole answer.
+func TestMiddlewareLogsARefusal(t *testing.T) {
+	long := strings.Repeat("é", 300)
+	for path, want := range map[string]string{
+		"/hook?token=hidden":         "/hook",
+		"/":                          "/",
+		"/%0Alevel=ERROR":            `"/\nlevel=ERROR"`,
+		"/" + long + "?token=hidden": "/" + long[:2*199],
+	} {
+		rec := newReceiver(t, secret, grantexhook.Options{})
+		r := newPost(t, path, http.Header{}, http.NoBody)
+		r.RemoteAddr = "192.0.2.1:1234"
+		w := httptest.NewRecorder()
+		rec.ServeHTTP(w, r)
+
+		_, line, ok := strings.Cut(rec.log.String(), " ")
+		require.True(t, ok)
+		require.Equal(t, `level=WARN msg="grantexhook: request refused" status=401 reason=no_signature `+
+			`error="grantexhook: no signature" remote=192.0.2.1:1234 path=`+want+"\n", line)
+		require.Equal(t, "Grantex-Signature", w.Header().Get("WWW-Authenticate"))
+		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
+	}
+	rec := newReceiver(t, secret, grantexhook.Options{})
+	rec.ServeHTTP(httptest.NewRecorder(), &http.Request{Method: http.MethodPost})
+	require.Contains(t, rec.log.String(), `path=""`)
+}
+
+// TestMiddlewareNilBody checks that a request which was made for a client, and
+// has no body, is one with an empty body.
+func TestMiddlewareNilBody(t *testing.T) {
+	h := http.Header{}
+	grantexhook.Sign(h, secret, nil, time.Now())
+	for name, test := range map[string]struct {
+		header http.Header
+		want   int
+	}{"signed": {h, 200}, "signed with a body": {signed(secret, time.Now()), 401}, "unsigned": {http.Header{}, 401}} {
+		t.Run(name, func(t *testing.T) {
+			for _, w := range []http.ResponseWriter{httptest.NewRecorder(), &deadlines{ResponseRecorder: httptest.NewRecorder()}} {
+				rec := newReceiver(t, secret, grantexhook.Options{})
+				r := newPost(t, "/", test.header, nil)
+				require.Nil(t, r.Body)
+				rec.ServeHTTP(w, r)
+				require.Equal(t, test.want == 200, rec.spy.calls == 1)
+				require.NoError(t, rec.spy.err)
+				require.Empty(t, rec.spy.body)
+			}
+		})
+	}
+}
+
+// deadlines is a recorder that supports them, as the ResponseWriter of a Server.
+type deadlines struct{ *httptest.ResponseRecorder }
+
+func (*deadlines) SetReadDeadline(time.Time) error { return nil }
 
 // TestMiddlewareNeverSaysWhy holds that every 401 is the same to the sender.
 func TestMiddlewareNeverSaysWhy(t *testing.T) {
@@ -411,6 +510,7 @@ func TestMiddlewareCutsOffASlowBody(t *testing.T) {
 	}{
 		{"no timeout of the Server", 0, 10 * time.Second},
 		{"a longer one", time.Minute, 10 * time.Second},
+		{"a slightly longer one", 15 * time.Second, 10 * time.Second},
 		{"a shorter one", 3 * time.Second, 3 * time.Second},
 	}
 	for _, test := range tests {
@@ -437,6 +537,126 @@ func TestMiddlewareCutsOffASlowBody(t *testing.T) {
 		})
 	}
 }
+
+// TestMiddlewareJudgesTheAgeOfACompleteBody checks that a recorded delivery can't
+// be kept alive by holding its last byte back.
+func TestMiddlewareJudgesTheAgeOfACompleteBody(t *testing.T) {
+	const tolerance = time.Second
+	tests := []struct {
+		name  string
+		wrap  func(http.Handler) http.Handler
+		after time.Duration // the last byte
+		want  int
+	}{
+		{"in time", nil, tolerance, 200},
+		{"too late", nil, 2 * time.Second, 401},
+		{"much too late", nil, 8 * time.Second, 401},
+		{"no deadlines, in time", noDeadlines, tolerance, 200},
+		{"no deadlines, too late", noDeadlines, 8 * time.Second, 401},
+		{"no deadlines, after an hour", noDeadlines, time.Hour, 401},
+		{"TimeoutHandler, too late", func(h http.Handler) http.Handler { return http.TimeoutHandler(h, 2*time.Hour, "") }, time.Hour, 401},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newReceiver(t, secret, grantexhook.Options{Tolerance: tolerance})
+				h := rec.Handler
+				if test.wrap != nil {
+					h = test.wrap(h)
+				}
+				conn := dialPipe(t, &http.Server{Handler: h})
+				last := len(payload) - 1
+				conn.write(head(signed(secret, time.Now())) + chunk(payload[:last]))
+				time.Sleep(test.after)
+				conn.write(chunk(payload[last:]) + lastChunk)
+				require.Equal(t, test.want, conn.answer(t).StatusCode)
+				if test.want == 401 {
+					require.Zero(t, rec.spy.calls)
+					require.Equal(t, grantexhook.ReasonStale, rec.refused[0].reason)
+				}
+			})
+		})
+	}
+}
+
+// noDeadlines hides what the ResponseWriter of the Server can do, as a wrapper
+// without an Unwrap method does.
+func noDeadlines(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
+	})
+}
+
+// TestMiddlewareWarnsWithoutDeadlines checks that the operator of a Server gets
+// to know, once, that a slow body can hold a connection.
+func TestMiddlewareWarnsWithoutDeadlines(t *testing.T) {
+	tests := []struct {
+		name        string
+		wrap        func(http.Handler) http.Handler
+		readTimeout time.Duration
+		want        int
+	}{
+		{"deadlines", func(h http.Handler) http.Handler { return h }, 0, 0},
+		{"none", noDeadlines, 0, 1},
+		{"none, but the Server's own is short", noDeadlines, time.Second, 0},
+		{"none, and the Server's own is long", noDeadlines, time.Minute, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newReceiver(t, secret, grantexhook.Options{})
+				conn := dialPipe(t, &http.Server{Handler: test.wrap(rec), ReadTimeout: test.readTimeout})
+				for range 3 {
+					conn.write(head(signed(secret, time.Now())) + chunk(payload) + lastChunk)
+					require.Equal(t, http.StatusOK, conn.answer(t).StatusCode)
+				}
+				require.Equal(t, test.want, strings.Count(rec.log.String(), "level=WARN"))
+				require.Equal(t, test.want, strings.Count(rec.log.String(), "supports no read deadline"))
+			})
+		})
+	}
+	rec := newReceiver(t, secret, grantexhook.Options{})
+	rec.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", signed(secret, time.Now()), bytes.NewReader(payload)))
+	require.Empty(t, rec.log.String(), "a recorder has no connections")
+}
+
+// TestMiddlewareFreesTheConnection checks that nothing the user's callbacks do
+// makes a connection wait for a body that has stopped coming.
+func TestMiddlewareFreesTheConnection(t *testing.T) {
+	boom := func(*http.Request, string, error) { panic("in Refused") }
+	tests := []struct {
+		name string
+		opts grantexhook.Options
+		sent string
+	}{
+		{"Refused panics", grantexhook.Options{Refused: boom}, head(http.Header{})},
+		{"Refused panics, half a chunk", grantexhook.Options{Refused: boom}, head(http.Header{}) + "100\r\nabc"},
+		{"Refused panics, declared length", grantexhook.Options{Refused: boom}, declared(http.Header{}, 300)},
+		{"Log panics", grantexhook.Options{Log: slog.New(panicHandler{})}, head(http.Header{})},
+		{"Refused takes its time", grantexhook.Options{Refused: func(*http.Request, string, error) { time.Sleep(time.Second) }}, head(http.Header{})},
+		{"nothing does", grantexhook.Options{}, head(http.Header{})},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if test.opts.Log == nil {
+					test.opts.Log = slog.New(slog.DiscardHandler)
+				}
+				h := newVerifier(t, secret, &test.opts).Middleware(new(spy))
+				conn := dialPipe(t, &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)})
+				conn.write(test.sent)
+				start := time.Now()
+				io.Copy(io.Discard, conn)
+				require.LessOrEqual(t, time.Since(start), 2*time.Second)
+			})
+		})
+	}
+}
+
+type panicHandler struct{ slog.Handler }
+
+func (panicHandler) Enabled(context.Context, slog.Level) bool  { return true }
+func (panicHandler) Handle(context.Context, slog.Record) error { panic("in Log") }
 
 func TestMiddlewareAnswersABrokenOffBody(t *testing.T) {
 	rec := newReceiver(t, secret, grantexhook.Options{})
@@ -562,7 +782,7 @@ func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := newReceiver(t, secret, grantexhook.Options{})
 		conn := dialPipe(t, &http.Server{Handler: putBack(rec)})
-		conn.write(head(http.Header{}) + chunk(make([]byte, 2*grantexhook.DefaultMaxBody)) + lastChunk)
+		conn.write(head(http.Header{}) + chunk(make([]byte, 9<<20)) + lastChunk)
 		resp := conn.answer(t)
 		require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 		require.True(t, resp.Close)

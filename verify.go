@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -71,7 +72,8 @@ type Options struct {
 	// be called concurrently.
 	Refused func(r *http.Request, reason string, err error)
 
-	// Log is told of each refusal too, at level Warn: [slog.Default] if nil.
+	// Log is told of each refusal too, at level Warn, with the first 200
+	// characters of the request's path. It is [slog.Default] if nil.
 	Log *slog.Logger
 }
 
@@ -94,6 +96,7 @@ type Verifier struct {
 	maxBody          int64
 	refused          func(*http.Request, string, error)
 	log              *slog.Logger
+	warnOnce         *sync.Once // that there's no deadline for a body
 }
 
 // NewVerifier returns a Verifier for the secret that Grantex showed when the
@@ -130,6 +133,7 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 		maxBody:          cmp.Or(opts.MaxBody, DefaultMaxBody),
 		refused:          opts.Refused,
 		log:              opts.Log,
+		warnOnce:         new(sync.Once),
 	}
 	for _, s := range opts.PreviousSecrets {
 		v.keys = append(v.keys, newKey(s))
@@ -160,7 +164,8 @@ func (v *Verifier) Verify(h http.Header, body []byte) error {
 }
 
 // decide is the part of Verify that needs the whole body, and the time at which
-// it was complete. It returns the index of the secret that made sig.
+// it was complete: a delivery that is held open must not outlive its tolerance.
+// It returns the index of the secret that made sig.
 func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error) {
 	if err := v.checkAge(sig, now); err != nil {
 		return 0, err
