@@ -134,7 +134,7 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
 	}
 	rc := http.NewResponseController(w)
-	if !readsFasterThan(readTimeout, r) && rc.SetReadDeadline(time.Now().Add(readTimeout)) != nil {
+	if !readsFasterThan(readTimeout, r) && errors.Is(rc.SetReadDeadline(time.Now().Add(readTimeout)), http.ErrNotSupported) {
 		v.warnNoDeadline(r)
 	}
 	if err := body.readFrom(http.MaxBytesReader(innermost(w), bodyOf(r), v.maxBody)); err != nil {
