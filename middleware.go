@@ -137,7 +137,7 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 	if !readsFasterThan(readTimeout, r) && errors.Is(rc.SetReadDeadline(time.Now().Add(readTimeout)), http.ErrNotSupported) {
 		v.warnNoDeadline(r)
 	}
-	if err := body.readFrom(http.MaxBytesReader(innermost(w), bodyOf(r), v.maxBody)); err != nil {
+	if err := body.readFrom(http.MaxBytesReader(w, bodyOf(r), v.maxBody)); err != nil {
 		return unreadable(err)
 	}
 	// If the body was read before and put back, net/http is watching the
@@ -153,18 +153,6 @@ func bodyOf(r *http.Request) io.ReadCloser {
 		return http.NoBody
 	}
 	return r.Body
-}
-
-// innermost returns the ResponseWriter of net/http behind those that wrap it: it
-// alone heeds [http.MaxBytesReader].
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = u.Unwrap()
-	}
 }
 
 // warnNoDeadline logs once that a slow body can hold a connection of the Server.
@@ -247,7 +235,7 @@ func drain(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	err := rc.SetReadDeadline(time.Now().Add(drainTimeout))
 	if err == nil && r.Header.Get("Expect") == "" { // reading could ask for a body that has not been sent
-		if _, err = io.Copy(io.Discard, http.MaxBytesReader(innermost(w), bodyOf(r), maxDrain)); err == nil {
+		if _, err = io.Copy(io.Discard, http.MaxBytesReader(w, bodyOf(r), maxDrain)); err == nil {
 			rc.SetReadDeadline(time.Time{})
 			return
 		}
@@ -258,10 +246,18 @@ func drain(w http.ResponseWriter, r *http.Request) {
 // linger closes the connection after the answer in such a way that a sender which
 // is still writing gets to read it: net/http closes its own side first, and waits.
 // It does so for a body that its MaxBytesReader found too large, and no exported
-// name asks for it when it was the time that ran out.
+// name asks for it when it was the time that ran out. MaxBytesReader looks at the
+// ResponseWriter of the Server alone, not at those that wrap it.
 func linger(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
-	io.Copy(io.Discard, http.MaxBytesReader(innermost(w), io.NopCloser(strings.NewReader("x")), 0))
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = u.Unwrap()
+	}
+	io.Copy(io.Discard, http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0))
 }
 
 func refusal(err error) (reason string, status int) {
