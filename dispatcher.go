@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -111,9 +112,10 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	if d.handlers == nil {
 		d.handlers = make(map[string]typedHandler)
 	}
+	itself := decodesItself(reflect.TypeFor[T]())
 	d.handlers[eventType] = func(body []byte) (t task, err error) {
 		defer catch(&err) // T may decode itself
-		e, err := decodePayload[T](body)
+		e, err := decodePayload[T](body, itself)
 		if err != nil {
 			return task{}, err
 		}

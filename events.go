@@ -2,9 +2,7 @@ package grantexhook
 
 import (
 	"bytes"
-	"encoding"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -16,10 +14,6 @@ const (
 	TypeGrantRevoked = "grant.revoked"
 	TypeTokenIssued  = "token.issued"
 )
-
-// ErrMalformed means that a body is no event, or that its data does not fit the
-// type that a handler asked for. The error that wraps it never quotes the body.
-var ErrMalformed = errors.New("grantexhook: malformed event")
 
 // An Event is what Grantex says has happened. Fields that Grantex may add to it
 // are ignored.
@@ -104,54 +98,67 @@ func payloadType[T Payload]() string {
 	return eventType
 }
 
-// decodeRaw decodes all but the data.
+// decodeRaw decodes all but the data. With an error it returns what is known.
 func decodeRaw(body []byte) (RawEvent, error) {
 	var e RawEvent
-	err := decode(body, &e)
+	err := unmarshal(body, &e)
+	if err == nil {
+		err = e.check()
+	}
 	return e, err
 }
 
-// decodePayload decodes an event whose data is a T.
-func decodePayload[T Payload](body []byte) (*Event[T], error) {
+// decodePayload decodes an event whose data is a T, which may decode itself.
+func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	e := new(Event[T])
-	if err := decode(body, e); err != nil {
+	if err := unmarshal(body, e); err != nil {
+		return nil, err
+	}
+	if err := e.check(); err != nil {
 		return nil, err
 	}
 	// A T that is not zero was decoded from something, and that was an object
 	// unless T has a decoder of its own, or the body has data twice, which no
 	// sender makes.
-	if (decodesItself(&e.Data) || reflect.ValueOf(&e.Data).Elem().IsZero()) && !hasObject(body) {
-		return nil, fmt.Errorf("%w: its data is no object", ErrMalformed)
+	if itself || reflect.ValueOf(&e.Data).Elem().IsZero() {
+		if err := checkObject(body); err != nil {
+			return nil, err
+		}
 	}
 	return e, nil
 }
 
-// decode drops the text of the decoder's errors, which quotes the body.
-func decode[T any](body []byte, e *Event[T]) error {
-	switch {
-	case json.Unmarshal(body, e) != nil:
-		return fmt.Errorf("%w: the body does not decode into %T", ErrMalformed, *e)
-	case e.ID == "":
-		return fmt.Errorf("%w: it has no id", ErrMalformed)
-	case e.Type == "":
-		return fmt.Errorf("%w: it has no type", ErrMalformed)
+// unmarshal decodes body into v without the text of the decoder's errors, which
+// quotes the body.
+func unmarshal[T any](body []byte, v *T) error {
+	if json.Unmarshal(body, v) != nil {
+		return explain(body, reflect.TypeFor[T]())
 	}
 	return nil
 }
 
-// decodesItself reports whether encoding/json leaves it to data to decode
-// itself, so that it might take what is no object.
-func decodesItself(data any) bool {
-	switch data.(type) {
-	case json.Unmarshaler, encoding.TextUnmarshaler:
-		return true
+func (e *Event[T]) check() error {
+	switch {
+	case e.ID == "":
+		return &malformedError{"it has no id"}
+	case e.Type == "":
+		return &malformedError{"it has no type"}
 	}
-	return false
+	return nil
 }
 
-func hasObject(body []byte) bool {
+// checkObject returns an error unless the data of the event is an object.
+func checkObject(body []byte) error {
 	e, err := decodeRaw(body)
-	return err == nil && bytes.HasPrefix(e.Data, []byte("{"))
+	switch {
+	case err != nil:
+		return err
+	case len(e.Data) == 0:
+		return &malformedError{"it has no data"}
+	case e.Data[0] != '{':
+		return &malformedError{"data: " + kindOf(e.Data) + ", object wanted"}
+	}
+	return nil
 }
 
 // guessType returns what is probably the type of the event. Grantex writes the

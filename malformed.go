@@ -1,0 +1,190 @@
+package grantexhook
+
+import (
+	"cmp"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// ErrMalformed means that a body isn't an event, or that its data doesn't fit
+// the type that a handler asked for. The error that wraps it names the field
+// and the type it should have, for example
+//
+//	grantexhook: malformed event: data.expiresAt: number, time.Time wanted
+//
+// It contains only names from your Go types, never a value or a key of the body.
+// It has a method Malformed() bool, which packages that don't import this one
+// can look for with [errors.As].
+var ErrMalformed = errors.New("grantexhook: malformed event")
+
+// A malformedError says what is wrong with an event.
+type malformedError struct{ reason string }
+
+func (e *malformedError) Error() string { return ErrMalformed.Error() + ": " + e.reason }
+func (*malformedError) Unwrap() error   { return ErrMalformed }
+func (*malformedError) Malformed() bool { return true }
+
+// maxPath bounds how deep a misfit is looked for, since each step decodes the
+// value again.
+const maxPath = 16
+
+// A misfit is a value that doesn't decode into the type of its place. It is
+// looked for here because encoding/json quotes values in its errors, and what it
+// says of the place differs between releases: Go 1.26 names none for a time, and
+// Go 1.27 puts keys of the body into it.
+type misfit struct {
+	path  []string // the names in the Go types, not those in the body
+	value json.RawMessage
+	want  reflect.Type
+}
+
+// explain describes the innermost misfit of a body that doesn't decode into t.
+func explain(body []byte, t reflect.Type) error {
+	if !json.Valid(body) {
+		return &malformedError{"the body is not JSON"}
+	}
+	m := misfit{value: body, want: t}
+	for range maxPath {
+		inner, found := m.inner()
+		if !found {
+			break
+		}
+		m = inner
+		for m.want.Kind() == reflect.Pointer {
+			m.want = m.want.Elem()
+		}
+	}
+	return &malformedError{m.String()}
+}
+
+// String returns a text such as "data.depth: string, int wanted".
+func (m misfit) String() string {
+	kind, want := kindOf(m.value), wanted(m.want)
+	if kind == want { // its kind is not what is wrong
+		want = m.want.String()
+	}
+	return fmt.Sprintf("%s: %s, %s wanted", cmp.Or(strings.Join(m.path, "."), "the body"), kind, want)
+}
+
+// inner returns a misfit within the value of m, if one explains it.
+func (m misfit) inner() (misfit, bool) {
+	if decodesItself(m.want) {
+		return m, false
+	}
+	switch m.want.Kind() {
+	case reflect.Struct, reflect.Map:
+		return m.member()
+	case reflect.Slice, reflect.Array:
+		return m.element()
+	}
+	return m, false
+}
+
+// member tries each member of an object alone in the whole type, so that
+// encoding/json matches the names and heeds the tags.
+func (m misfit) member() (misfit, bool) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(m.value, &members) != nil {
+		return m, false
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		alone, err := json.Marshal(map[string]json.RawMessage{name: members[name]})
+		if err == nil && !fits(alone, m.want) {
+			return m.at(name, members[name])
+		}
+	}
+	return m, false
+}
+
+// at returns the misfit of one member. The key of a map is left out of the path,
+// since it comes from the body.
+func (m misfit) at(name string, value json.RawMessage) (misfit, bool) {
+	if m.want.Kind() == reflect.Map {
+		return misfit{m.path, value, m.want.Elem()}, !fits(value, m.want.Elem())
+	}
+	f, found := fieldFor(m.want, name)
+	return misfit{append(m.path, jsonName(f)), value, f.Type}, found
+}
+
+func (m misfit) element() (misfit, bool) {
+	var elements []json.RawMessage
+	if json.Unmarshal(m.value, &elements) != nil {
+		return m, false
+	}
+	for _, e := range elements {
+		if !fits(e, m.want.Elem()) {
+			return misfit{m.path, e, m.want.Elem()}, true
+		}
+	}
+	return m, false
+}
+
+func fits(value []byte, t reflect.Type) bool {
+	return json.Unmarshal(value, reflect.New(t).Interface()) == nil
+}
+
+// fieldFor returns the field that encoding/json decodes a member into: one with
+// just this name before one that differs in case, and the outermost of several.
+func fieldFor(t reflect.Type, name string) (best reflect.StructField, found bool) {
+	rank := func(f reflect.StructField) (inexact bool, depth int) { return jsonName(f) != name, len(f.Index) }
+	for _, f := range reflect.VisibleFields(t) {
+		if !f.IsExported() || !strings.EqualFold(jsonName(f), name) {
+			continue
+		}
+		inexact, depth := rank(f)
+		bestInexact, bestDepth := rank(best)
+		if !found || !inexact && bestInexact || inexact == bestInexact && depth < bestDepth {
+			best, found = f, true
+		}
+	}
+	return best, found
+}
+
+func jsonName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return cmp.Or(name, f.Name)
+}
+
+// decodesItself reports whether encoding/json leaves it to a t to decode itself.
+func decodesItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	_, streams := p.MethodByName("UnmarshalJSONFrom") // of Go 1.27; its type needs a package that Go 1.26 lacks
+	return streams || p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// kindOf returns the kind of a JSON value, in the words of encoding/json.
+func kindOf(value []byte) string {
+	switch value := strings.TrimLeft(string(value), " \t\r\n"); value[0] {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case '"':
+		return "string"
+	case 't', 'f':
+		return "bool"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
+// wanted returns the kind of value that decodes into a t: as JSON calls it if it
+// is an object or an array, and otherwise as Go does.
+func wanted(t reflect.Type) string {
+	switch {
+	case decodesItself(t), t == reflect.TypeFor[json.Number](), t == reflect.TypeFor[[]byte]():
+		return t.String()
+	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
+		return "object"
+	case t.Kind() == reflect.Slice, t.Kind() == reflect.Array:
+		return "array"
+	}
+	return t.Kind().String()
+}
