@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -199,6 +200,9 @@ func FuzzDispatch(f *testing.F) {
 		f.Add(newEvent(eventType, `{"flag":true}`))
 		f.Add(newEvent(eventType, `"flag"`))
 	}
+	for _, at := range looseTimes {
+		f.Add(fmt.Appendf(nil, `{"id":"i","type":"x","createdAt":%s}`, at))
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var store spyStore
 		var got []any
@@ -214,8 +218,11 @@ func FuzzDispatch(f *testing.F) {
 		grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[texty]) error { return keep(ctx, e) })
 		err := d.Dispatch(t.Context(), body)
 
-		if objects, members := dataOf(body); members > 1 && objects > 0 {
+		if objects, members := membersOf(body, "data"); members > 1 && objects > 0 {
 			return // whose data counts is left to encoding/json
+		}
+		if _, members := membersOf(body, "createdAt"); members > 1 {
+			return // likewise
 		}
 		if want := plainly(body); want != nil {
 			require.NoError(t, err)
@@ -232,7 +239,11 @@ func FuzzDispatch(f *testing.F) {
 
 // plainly returns the event in body as one who decodes twice finds it, or nil.
 func plainly(body []byte) any {
-	var raw grantexhook.RawEvent
+	var raw struct {
+		ID, Type  string
+		CreatedAt any
+		Data      json.RawMessage
+	}
 	if json.Unmarshal(body, &raw) != nil || raw.ID == "" || raw.Type == "" {
 		return nil
 	}
@@ -252,7 +263,12 @@ func plainly(body []byte) any {
 	case "texty":
 		return plainlyAs[texty](body)
 	}
-	return raw
+	text, _ := raw.CreatedAt.(string)
+	var at struct{ At time.Time }
+	if quoted, err := json.Marshal(map[string]string{"at": text}); err != nil || json.Unmarshal(quoted, &at) != nil {
+		at.At = time.Time{}
+	}
+	return grantexhook.RawEvent{ID: raw.ID, Type: raw.Type, CreatedAt: at.At, Data: raw.Data}
 }
 
 func plainlyAs[T any](body []byte) any {
@@ -260,15 +276,15 @@ func plainlyAs[T any](body []byte) any {
 	if json.Unmarshal(body, &e) != nil {
 		return nil
 	}
-	if objects, _ := dataOf(body); objects == 0 {
+	if objects, _ := membersOf(body, "data"); objects == 0 {
 		return nil
 	}
 	return e
 }
 
-// dataOf counts the members of an event that encoding/json takes for its data,
-// and those of them that are objects.
-func dataOf(body []byte) (objects, members int) {
+// membersOf counts the members that encoding/json takes for those with this
+// name, and those of them that are objects.
+func membersOf(body []byte, want string) (objects, members int) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return 0, 0
@@ -279,7 +295,7 @@ func dataOf(body []byte) (objects, members int) {
 		if err != nil || dec.Decode(&value) != nil {
 			return 0, 0
 		}
-		if strings.EqualFold(name.(string), "data") {
+		if strings.EqualFold(name.(string), want) {
 			members++
 			if value[0] == '{' {
 				objects++

@@ -305,6 +305,40 @@ func TestUnknownTypes(t *testing.T) {
 	}
 }
 
+// looseTimes are no times that Grantex writes.
+var looseTimes = []string{`""`, `"MARKER"`, `"2026-11-23"`, `"2026-11-23T12:01:56"`, `"2026-11-23T12:01:56+0100"`, `"2026-11-23 12:01:56Z"`,
+	`"2026-02-30T12:01:56Z"`, `"99999-11-23T12:01:56Z"`, `471147114711`, `-1.5e300`, `true`, `false`, `{"MARKER":1}`, `[]`, `["2026-11-23T12:01:56Z"]`}
+
+// What this version does not know may write its time as it likes: it is
+// acknowledged, and Other gets no time. Only who asks for an event's type asks
+// for its time.
+func TestUnknownTypesWithAnyTime(t *testing.T) {
+	for _, at := range looseTimes {
+		for _, data := range []string{``, `,"data":null`, `,"data":[1]`, `,"data":"text"`, `,"data":{"type":"grant.created"}`} {
+			t.Run(at+data, func(t *testing.T) {
+				body := func(eventType string) []byte {
+					return fmt.Appendf(nil, `{"id":"evt_1","type":%q,"createdAt":%s%s}`, eventType, at, data)
+				}
+				var told traces
+				d := grantexhook.Dispatcher{Trace: told.trace}
+				onAll(&d, func(context.Context, any) error { return errors.New("not for this event") })
+				require.Equal(t, http.StatusOK, record(t.Context(), t, &d, body("budget.exceeded")).Code)
+				require.Equal(t, traced{"evt_1", "budget.exceeded", time.Time{}, grantexhook.OutcomeIgnored, nil, 1}, told.only(t))
+				require.Equal(t, http.StatusUnprocessableEntity, record(t.Context(), t, &d, body("grant.created")).Code)
+
+				var got any
+				d.Other = func(_ context.Context, e grantexhook.RawEvent) error { got = e; return nil }
+				require.NoError(t, d.Dispatch(t.Context(), body("budget.exceeded")))
+				want := grantexhook.RawEvent{ID: "evt_1", Type: "budget.exceeded"}
+				if data != "" {
+					want.Data = json.RawMessage(strings.TrimPrefix(data, `,"data":`))
+				}
+				require.Equal(t, want, got)
+			})
+		}
+	}
+}
+
 func TestDispatchErrors(t *testing.T) {
 	own := errors.New("own")
 	away := errors.New("away")

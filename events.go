@@ -98,10 +98,31 @@ func payloadType[T Payload]() string {
 	return eventType
 }
 
+// A raw is an event of any type, decoded as far as every event can be.
+type raw struct {
+	ID        string          `json:"id"`
+	Type      string          `json:"type"`
+	CreatedAt looseTime       `json:"createdAt"`
+	Data      json.RawMessage `json:"data"`
+}
+
+// A looseTime is zero if it can't be decoded: only a handler that asks for a
+// time may be denied an event without one.
+type looseTime struct{ time.Time }
+
+// UnmarshalJSON never fails.
+func (t *looseTime) UnmarshalJSON(text []byte) error {
+	if t.Time.UnmarshalJSON(text) != nil {
+		t.Time = time.Time{}
+	}
+	return nil
+}
+
 // decodeRaw decodes all but the data. With an error it returns what is known.
 func decodeRaw(body []byte) (RawEvent, error) {
-	var e RawEvent
-	err := unmarshal(body, &e)
+	var r raw
+	err := unmarshal(body, &r)
+	e := RawEvent{r.ID, r.Type, r.CreatedAt.Time, r.Data}
 	if err == nil {
 		err = e.check()
 	}
