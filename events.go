@@ -18,6 +18,10 @@ const (
 // An Event is what Grantex says has happened. Fields that Grantex may add to it
 // are ignored.
 //
+// Like encoding/json, it matches names without regard to case: "ID" also sets
+// ID. If a body has two names that match one field, the later one overwrites the
+// earlier. This is true of the data as well, unless it's a map.
+//
 // Events arrive in no particular order: a token.issued may overtake the
 // grant.created of its grant, and so may a grant.revoked. CreatedAt may lie ten
 // minutes before the delivery, so that it does not tell whether that is fresh.
@@ -38,6 +42,10 @@ type RawEvent = Event[json.RawMessage]
 // A type of your own can be a payload as well, for an event this package does
 // not know or for a field that it lacks; encoding/json decodes it. Since the
 // data of an event is a JSON object, it has to be a struct or a map.
+//
+// A number that is decoded into an any becomes a float64, which rounds integers
+// above 2^53. This includes each number in a map[string]any. Use int64,
+// [json.Number] or [json.RawMessage] to keep every digit.
 type Payload interface {
 	EventType() string
 }
