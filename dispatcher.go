@@ -60,9 +60,10 @@ type Dispatcher struct {
 	// the handler, whether the sender hangs up or not; Grantex does so after ten
 	// seconds. In Dispatch, a deadline of the caller's context replaces it.
 	//
-	// The claim is leased for twice that time, and two days at most. With more
-	// than 30 seconds, the first retry after a crash, 60 seconds later, may find
-	// it still standing.
+	// The claim is leased for twice that time, and two days at most. Up to 15
+	// seconds, the lease of a process that crashed has expired when Grantex
+	// retries, which is 30 seconds later at the soonest. With more, the first
+	// retry may still get 409.
 	Timeout time.Duration
 
 	// Trace, if set, is called once for each event and returns the context to
@@ -94,7 +95,8 @@ type task struct {
 type typedHandler func(body []byte) (task, error)
 
 // On registers h for the events whose data is a T. An error or a panic of h
-// makes Grantex try again, five times in all and within about ten minutes; nil
+// makes Grantex try again, five times in all and within ten minutes, or less than
+// eight at the soonest; nil
 // means that the event is handled, however long that took. The context ends at
 // the deadline of [Dispatcher].Timeout. A panic with [http.ErrAbortHandler] goes
 // on panicking; the event is free to be tried again all the same.

@@ -13,7 +13,8 @@
 //
 // A [Sender] makes the whole delivery over a connection: it waits ten seconds
 // for the answer and retries what failed for as long as Grantex does. Inside a
-// [testing/synctest] bubble those ten minutes take no time:
+// [testing/synctest] bubble those ten minutes take no time (with Soonest, seven
+// and a half):
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		s := hooktest.Sender{Secret: secret, Handler: handler}
@@ -43,6 +44,7 @@
 //	s.Secret = "another"                          // a stranger
 //	s.Cut = 1                                     // the connection cut in the middle of the body
 //	s.Timeout = time.Second                       // a sender that hangs up early
+//	s.Soonest = true                              // retries as early as Grantex can make them
 //
 // A handler that answers 204, 205 or 304 fails the test: these crash the process
 // of the real sender.

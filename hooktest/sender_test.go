@@ -40,6 +40,42 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// stuck is a Store that can free no claim, like one whose process has crashed.
+type stuck struct{ grantexhook.MemoryStore }
+
+func (*stuck) Release(context.Context, string, int64) error { return errDown }
+
+// TestSoonest checks that the first retry can come after 30 seconds, and that by
+// then the claim of a process that crashed has expired if the Timeout is at most
+// half of that.
+func TestSoonest(t *testing.T) {
+	tests := []struct {
+		name    string
+		timeout time.Duration
+		want    string
+	}{
+		{"default", 0, "+0s 500 (took 0s)\n+30s 200 (took 0s)"},
+		{"15 seconds", 15 * time.Second, "+0s 500 (took 0s)\n+30s 200 (took 0s)"},
+		{"more", 15*time.Second + 1, "+0s 500 (took 0s)\n+30s 409 (took 0s)\n+1m30s 200 (took 0s)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				failures := 0
+				rec := newReceiver(t, func(context.Context) error {
+					if failures++; failures == 1 {
+						return errDown
+					}
+					return nil
+				})
+				rec.Store, rec.Timeout = new(stuck), tt.timeout
+				s := hooktest.Sender{Secret: secret, Handler: rec, Soonest: true}
+				require.Equal(t, tt.want, s.Deliver(t, revoked).String())
+			})
+		})
+	}
+}
+
 func TestWithoutTheMiddleware(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &grantexhook.Dispatcher{Log: silent}

@@ -32,6 +32,8 @@ type courier struct {
 	retry  bool
 	json   bool
 
+	soonest bool // as early as Grantex can retry
+
 	mu   sync.Mutex
 	last sender.Attempt // that failed
 }
@@ -49,7 +51,7 @@ type attemptLine struct {
 
 // deliver reports whether the event was delivered.
 func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
-	d := &sender.Delivery{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Dial: c.dial}
+	d := &sender.Delivery{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Soonest: c.soonest, Dial: c.dial}
 	n := 0
 	for a := range d.Attempts(ctx) {
 		n++
@@ -63,10 +65,17 @@ func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
 		case !c.retry || a.Crashes() || n == sender.MaxAttempts:
 			return false
 		case n == 1 && ctx.Err() == nil:
-			c.note("%s is tried again 60, 90, 150 and 270 s apart", printable(e.ID))
+			c.note("%s is tried again %s s apart", printable(e.ID), c.gaps())
 		}
 	}
 	return false
+}
+
+func (c *courier) gaps() string {
+	if c.soonest {
+		return "30, 60, 120 and 240"
+	}
+	return "60, 90, 150 and 270"
 }
 
 func (c *courier) tell(e head, n int, a sender.Attempt) {

@@ -21,10 +21,16 @@ import (
 // included.
 const Timeout = 10 * time.Second
 
-// gaps are the times from the start of one attempt to that of the next. Grantex
-// doubles a pause of 30 seconds and looks every 30 seconds for what is due; this
-// is what was measured of it, whatever time an attempt took.
-var gaps = [...]time.Duration{60 * time.Second, 90 * time.Second, 150 * time.Second, 270 * time.Second}
+// The times from the start of one attempt to the start of the next. Grantex
+// doubles a pause of 30 seconds, and each of its processes looks every 30 seconds
+// for what is due.
+var (
+	// gaps were measured with one process, whatever time an attempt took.
+	gaps = [...]time.Duration{60 * time.Second, 90 * time.Second, 150 * time.Second, 270 * time.Second}
+
+	// soonest are the pauses alone, which many processes come close to.
+	soonest = [len(gaps)]time.Duration{30 * time.Second, 60 * time.Second, 120 * time.Second, 240 * time.Second}
+)
 
 // MaxAttempts is how many attempts Grantex makes before it gives an event up.
 const MaxAttempts = 1 + len(gaps)
@@ -43,6 +49,7 @@ type Delivery struct {
 	Skew    time.Duration // how far the sender's clock is ahead
 	Cut     int           // how many of the first attempts are cut in the middle of the body
 	Timeout time.Duration // of one attempt: [Timeout] if zero
+	Soonest bool          // retries come as early as Grantex can make them, not as measured
 
 	// Dial connects to the endpoint: that of [net.Dialer] if nil. A URL with
 	// https gets TLS on top of it.
@@ -89,11 +96,15 @@ func ParseURL(rawURL string) (*url.URL, error) {
 }
 
 // Attempts makes the attempts at the delivery and yields each when it is over:
-// up to [MaxAttempts] at the times that were measured, until one succeeds, one
+// up to [MaxAttempts] at the times that were measured, or at the soonest, until one succeeds, one
 // crashes the sender, ctx ends, or the next would come after its deadline. Each
 // is signed anew. Only the status counts: no redirect is followed and no
 // Retry-After heeded.
 func (d *Delivery) Attempts(ctx context.Context) iter.Seq[Attempt] {
+	gaps := gaps
+	if d.Soonest {
+		gaps = soonest
+	}
 	return func(yield func(Attempt) bool) {
 		for n := range MaxAttempts {
 			a := d.attempt(ctx, n < d.Cut)

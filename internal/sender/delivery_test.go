@@ -106,6 +106,25 @@ func TestAttemptsOfCaptures(t *testing.T) {
 	})
 }
 
+// TestSoonest checks that retries come as early as Grantex can make them, however
+// long an attempt took.
+func TestSoonest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDelivery(t, func(c net.Conn) {
+			readRequest(c)
+			time.Sleep(5 * time.Second)
+			io.WriteString(c, "HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n")
+		})
+		d.Soonest = true
+		start := time.Now()
+		var began []time.Duration
+		for _, a := range attempts(t, d) {
+			began = append(began, a.At.Sub(start))
+		}
+		require.Equal(t, []time.Duration{0, 30 * time.Second, 90 * time.Second, 210 * time.Second, 450 * time.Second}, began)
+	})
+}
+
 func TestAnswers(t *testing.T) {
 	tests := []struct {
 		name      string
