@@ -44,6 +44,9 @@ func TestBodyOfEvents(t *testing.T) {
 		{"a type without payload", func(e *hooktest.Event) { e.Type = "x.y" }, `"type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{}}`},
 		{"new fields alone", func(e *hooktest.Event) { e.Type = "x.y"; e.NewFields = true }, `"type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"addedLater":{"reason":["new",1,null]}},"addedToo":true}`},
 		{"another type", func(e *hooktest.Event) { e.Type = "x.y"; e.Data = revoked }, `"type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"grantId":"grnt_1","cascade":true}}`},
+		{"escapes of the user", func(e *hooktest.Event) {
+			e.Data = budget{"of": json.RawMessage(`{"\u00e9": "\u003c\/", "a": 12345678901234567890}`)}
+		}, `"type":"budget.exhausted","createdAt":"2026-11-23T12:01:56.867Z","data":{"of":{"é":"</","a":12345678901234567890}}}`},
 		{"payload of the user", func(e *hooktest.Event) { e.Data = budget{"of": "<a&b>"} }, `"type":"budget.exhausted","createdAt":"2026-11-23T12:01:56.867Z","data":{"of":"<a&b>"}}`},
 	}
 	for _, tt := range tests {

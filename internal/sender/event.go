@@ -7,7 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"grantex.dev/grantexhook"
 )
@@ -56,7 +60,9 @@ func Body(e grantexhook.Event[any]) ([]byte, error) {
 }
 
 // encode writes v as JSON.stringify would, which Grantex uses. encoding/json
-// differs in what it escapes, in the times, and in the slices that are nil.
+// differs in what it escapes, in the times, and in the slices that are nil; and
+// it leaves the escapes of a json.RawMessage as they are. Numbers stay as v has
+// them, since JavaScript would round large ones.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -64,27 +70,45 @@ func encode(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	body := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	body := []byte(string([]rune(strings.TrimSuffix(b.String(), "\n")))) // a json.RawMessage may be no UTF-8
 	body = escape.ReplaceAllFunc(body, unescape)
 	body = timeField.ReplaceAllFunc(body, millis)
 	return bytes.ReplaceAll(body, []byte(`"scopes":null`), []byte(`"scopes":[]`)), nil
 }
 
 // escape matches each escape whole, so that the second half of an escaped
-// backslash is not taken for the beginning of another.
-var escape = regexp.MustCompile(`\\(?:u[0-9a-f]{4}|.)`)
+// backslash is not taken for the beginning of another, and the two of a
+// surrogate pair together.
+var escape = regexp.MustCompile(`\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)`)
 
-// unescape undoes the escapes of characters that JSON.stringify leaves alone.
+// unescape returns what JSON.stringify writes for the character of an escape:
+// the character itself, unless it has to be escaped.
 func unescape(escape []byte) []byte {
-	switch string(escape) {
-	case `\u2028`:
-		return []byte("\u2028")
-	case `\u2029`:
-		return []byte("\u2029")
-	case `\ufffd`:
-		return []byte("\ufffd")
+	switch {
+	case escape[1] == '/':
+		return escape[1:]
+	case escape[1] != 'u':
+		return escape
 	}
-	return escape
+	r := unhex(escape)
+	if len(escape) > len(`\u0000`) {
+		r = utf16.DecodeRune(r, unhex(escape[len(`\u0000`):]))
+	}
+	const special, letters = "\"\\\b\f\n\r\t", `"\bfnrt`
+	i := strings.IndexRune(special, r)
+	switch {
+	case i >= 0:
+		return []byte{'\\', letters[i]}
+	case r < ' ', utf16.IsSurrogate(r): // half of a pair
+		return bytes.ToLower(escape)
+	}
+	return utf8.AppendRune(nil, r)
+}
+
+// unhex returns the number in an escape that begins with \u.
+func unhex(escape []byte) rune {
+	n, _ := strconv.ParseUint(string(escape[len(`\u`):len(`\u0000`)]), 16, 16)
+	return rune(n)
 }
 
 // timeField matches no more than a field that is named like the times of

@@ -3,6 +3,7 @@ package sender_test
 import (
 	"encoding/json"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,17 @@ func TestBody(t *testing.T) {
 		{"escaped backslash before what looks like an escape", object{"a": `\u2028\\u2029`}, `{"a":"\\u2028\\\\u2029"}`},
 		{"no UTF-8", object{"a": "x\xff"}, `{"a":"x` + "\ufffd" + `"}`},
 		{"controls", object{"a": "\x00\b\t\n\f\r\x1f\x7f"}, `{"a":"\u0000\b\t\n\f\r\u001f` + "\x7f" + `"}`},
+		{"raw: letters", object{"a": json.RawMessage(`"\u00e9\u00C9\u003c\u003E\u0026\/\u002f\u007f\u2028"`)}, `{"a":"éÉ<>&//` + "\x7f\u2028" + `"}`},
+		{"raw: what must be escaped", object{"a": json.RawMessage(`"\u0022\u005c\"\\\u0008\u0009\u000A\u000c\u000D\u0000\u001F\u000B\b\f"`)}, `{"a":"\"\\\"\\\b\t\n\f\r\u0000\u001f\u000b\b\f"}`},
+		{"raw: surrogate pairs", object{"a": json.RawMessage(`"\ud83d\ude00\uD83D\uDE00"`)}, `{"a":"😀😀"}`},
+		{"raw: halves of pairs", object{"a": json.RawMessage(`"\uD83D \uDE00\ude00 \ud83d\ud83d\ude00 \ud83d\u0041"`)}, `{"a":"\ud83d \ude00\ude00 \ud83d😀 \ud83dA"}`},
+		{"raw: a backslash before what looks like an escape", object{"a": json.RawMessage(`"\\u00e9\\\u00e9\u005cu00e9\u005c\u005c\/"`)}, `{"a":"\\u00e9\\é\\u00e9\\\\/"}`},
+		{"raw: in keys, at any depth", object{"a": []any{object{"b": json.RawMessage(`{"\u00e9":[{"\u003c":"\/"}]}`)}}}, `{"a":[{"b":{"é":[{"<":"/"}]}}]}`},
+		{"raw: order, repetition, numbers", json.RawMessage(`{ "b": 12345678901234567890.10, "a": [1E400, -0, 1e5], "b": null, "a": { } }`), `{"b":12345678901234567890.10,"a":[1E400,-0,1e5],"b":null,"a":{}}`},
+		{"raw: no UTF-8", json.RawMessage("{\"a\":\"x\xff\xfe\u2028\"}"), "{\"a\":\"x\ufffd\ufffd\u2028\"}"},
+		{"raw: time", json.RawMessage(`{"ends\u0041t":"2026-01-02T03:04:05\u002b01:00"}`), `{"endsAt":"2026-01-02T02:04:05.000Z"}`},
+		{"of a MarshalJSON", object{"a": escaping{}}, `{"a":"é</"}`},
+		{"json.Number", object{"a": json.Number("12345678901234567890")}, `{"a":12345678901234567890}`},
 		{"whole second", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, `{"endsAt":"2026-01-02T03:04:05.000Z"}`},
 		{"nanoseconds elsewhere", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 6_999_999, east)}, `{"endsAt":"2026-01-02T01:34:05.006Z"}`},
 		{"at any depth", object{"a": []any{object{"endsAt": "2026-01-02T03:04:05+01:00", "scopes": nil}}}, `{"a":[{"endsAt":"2026-01-02T02:04:05.000Z","scopes":[]}]}`},
@@ -58,6 +70,11 @@ func TestBody(t *testing.T) {
 		})
 	}
 }
+
+// escaping escapes more than it has to.
+type escaping struct{}
+
+func (escaping) MarshalJSON() ([]byte, error) { return []byte(`"\u00e9\u003c\/"`), nil }
 
 func TestBodyRefuses(t *testing.T) {
 	tests := []struct {
@@ -89,6 +106,43 @@ func FuzzBody(f *testing.F) {
 		require.NoError(t, json.Unmarshal(body, &got))
 		require.Equal(t, string([]rune(text)), got.Data["a"], "bytes that are no UTF-8 become U+FFFD")
 	})
+}
+
+// FuzzBodyOfRaw checks that rewriting changes no value, leaves no escape that
+// JSON.stringify would not write, and finds nothing to do a second time.
+func FuzzBodyOfRaw(f *testing.F) {
+	for _, s := range []string{`"\u00e9\u003c\/"`, `"\ud83d\ude00\ud83d\\u0041\u0022\u0008"`, `{"\u0061":1e400,"a":[]}`, "\"\xff\u2028\"", `"scopes":null`} {
+		f.Add(s)
+	}
+	stringified := regexp.MustCompile(`^(?:[^\\]|\\["\\bfnrt]|\\u00[01][0-9a-f]|\\ud[89a-f][0-9a-f]{2})*$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if !json.Valid([]byte(text)) {
+			return
+		}
+		body, err := sender.Body(grantexhook.Event[any]{Data: map[string]any{"a": json.RawMessage(text)}})
+		require.NoError(t, err)
+		if strings.Contains(string(body), `At":"2`) || strings.Contains(string(body), `scopes":`) {
+			return // is rewritten on purpose
+		}
+		require.True(t, utf8.Valid(body))
+		require.Regexp(t, stringified, string(body))
+		var got, again grantexhook.RawEvent
+		require.NoError(t, json.Unmarshal(body, &got))
+		require.Equal(t, exactly(t, `{"a":`+text+`}`), exactly(t, string(got.Data)))
+		twice, err := sender.Body(grantexhook.Event[any]{Data: got.Data})
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(twice, &again))
+		require.Equal(t, string(got.Data), string(again.Data))
+	})
+}
+
+// exactly decodes JSON without rounding its numbers.
+func exactly(t *testing.T, text string) (v any) {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	require.NoError(t, dec.Decode(&v))
+	return v
 }
 
 func TestNewID(t *testing.T) {
