@@ -3,6 +3,9 @@ package hooktest
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -70,6 +73,23 @@ type Sender struct {
 	// Timeout is how long an attempt may take before the Sender hangs up: 10
 	// seconds if zero.
 	Timeout time.Duration
+}
+
+// Format implements [fmt.Formatter]. No verb that asks it shows the Secret, the
+// target or the path. Verbs that don't ask are %p and %w, and fmt may call no
+// method on an unexported field of a struct.
+func (s Sender) Format(f fmt.State, _ rune) { io.WriteString(f, s.text()) }
+
+// LogValue implements [slog.LogValuer]. It does not show the Secret.
+func (s Sender) LogValue() slog.Value { return slog.StringValue(s.text()) }
+
+// MarshalText implements [encoding.TextMarshaler]. It does not show the Secret.
+func (s Sender) MarshalText() ([]byte, error) { return []byte(s.text()), nil }
+
+// text leaves out what may hold a secret, a URL with a token in it for instance.
+func (s Sender) text() string {
+	return fmt.Sprintf("hooktest.Sender{Secret: [redacted], Attempts: %d, Soonest: %t, Legacy: %t, Skew: %v, Cut: %d, Timeout: %v}",
+		s.Attempts, s.Soonest, s.Legacy, s.Skew, s.Cut, s.Timeout)
 }
 
 // Deliver delivers an event and returns the attempts that were made. It fails

@@ -1,11 +1,17 @@
 package hooktest_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,6 +259,49 @@ func TestDeliverRefuses(t *testing.T) {
 	}
 	requireFatal(t, "no target; set Handler or URL", func(t testing.TB) { hooktest.Sender{Secret: secret}.Deliver(t, revoked) })
 	requireFatal(t, "nothing to deliver", func(t testing.TB) { hooktest.Sender{Secret: secret, Handler: h}.DeliverAtOnce(t) })
+}
+
+// TestSenderShowsNoSecret checks every verb of fmt, and some that don't exist,
+// and slog and encoding/json, wherever a Sender can stand.
+func TestSenderShowsNoSecret(t *testing.T) {
+	s := hooktest.Sender{Secret: secret, Handler: http.NotFoundHandler(), Path: "/" + secret, Attempts: 2, Skew: time.Hour}
+	const want = "hooktest.Sender{Secret: [redacted], Attempts: 2, Soonest: false, Legacy: false, Skew: 1h0m0s, Cut: 0, Timeout: 0s}"
+	require.Equal(t, want, fmt.Sprintf("%+v", s))
+	require.Equal(t, want, fmt.Sprint(&s))
+	type row struct {
+		Name   string
+		Sender hooktest.Sender
+		P      *hooktest.Sender
+	}
+	values := []any{s, &s, []hooktest.Sender{s}, []*hooktest.Sender{&s}, [1]hooktest.Sender{s}, row{"x", s, &s}, &row{"x", s, nil}, []row{{"x", s, nil}},
+		map[string]hooktest.Sender{"x": s}, map[string]any{"x": &s}}
+	hidden := []string{secret, hex.EncodeToString([]byte(secret)), fmt.Sprint([]byte(secret))}
+	requireNone(t, hidden, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ s *hooktest.Sender }{&s}))
+	for _, v := range values {
+		for verb := '!'; verb <= 'z'; verb++ {
+			for _, flags := range []string{"", "+", "#", "-", " ", "0", "100", ".3", "#+"} {
+				if verb == 'p' || verb == 'w' {
+					continue
+				}
+				requireNone(t, hidden, fmt.Sprintf("%"+flags+string(verb), v))
+			}
+		}
+		var log bytes.Buffer
+		for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
+			slog.New(h).With("with", v).WithGroup("g").Info("m", "v", v, slog.Group("deep", "v", v), "list", []any{v})
+		}
+		text, err := json.Marshal(v)
+		require.NoError(t, err)
+		requireNone(t, hidden, log.String()+string(text))
+	}
+}
+
+func requireNone(t *testing.T, hidden []string, text string) {
+	t.Helper()
+	lower := strings.ToLower(strings.ReplaceAll(text, " ", ""))
+	for _, h := range hidden {
+		require.NotContains(t, lower, strings.ReplaceAll(h, " ", "")[:20])
+	}
 }
 
 func TestEmptyReport(t *testing.T) {
