@@ -44,7 +44,7 @@ func Example() {
 	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		fmt.Println("ending the sessions of", e.Data.GrantID)
+		fmt.Printf("ending the sessions of %q\n", e.Data.GrantID)
 		return nil
 	})
 	mux := http.NewServeMux()
@@ -54,7 +54,7 @@ func Example() {
 	deliver(mux, exampleSecret, revoked) // a retry
 	deliver(mux, "not the secret", revoked)
 	// Output:
-	// ending the sessions of grnt_1
+	// ending the sessions of "grnt_1"
 	// 200 OK
 	// 200 OK
 	// 401 Unauthorized
@@ -181,14 +181,14 @@ func ExampleOn() {
 		if attempts == 1 {
 			return errors.New("the database is away")
 		}
-		fmt.Println(e.Data.TokenID, "may", e.Data.Scopes, "until", e.Data.ExpiresAt.Format(time.DateOnly))
+		fmt.Printf("%q may %q until %s\n", e.Data.TokenID, e.Data.Scopes, e.Data.ExpiresAt.Format(time.DateOnly))
 		return nil
 	})
 	deliver(v.Middleware(&d), exampleSecret, issued)
 	deliver(v.Middleware(&d), exampleSecret, issued)
 	// Output:
 	// 500 Internal Server Error
-	// tok_1 may [calendar:read] until 2026-11-24
+	// "tok_1" may ["calendar:read"] until 2026-11-24
 	// 200 OK
 }
 
@@ -205,13 +205,13 @@ func (RiskRaised) EventType() string { return "risk.raised" }
 func ExampleOn_ownPayload() {
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[RiskRaised]) error {
-		fmt.Println(e.Data.GrantID, e.Data.Score)
+		fmt.Printf("%q %v\n", e.Data.GrantID, e.Data.Score)
 		return nil
 	})
 	err := d.Dispatch(context.Background(), []byte(`{"id":"evt_3","type":"risk.raised","data":{"grantId":"grnt_1","score":0.7}}`))
 	fmt.Println(err)
 	// Output:
-	// grnt_1 0.7
+	// "grnt_1" 0.7
 	// <nil>
 }
 
@@ -245,7 +245,7 @@ func ExampleDispatcher_Dispatch() {
 
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		fmt.Println("slow work for", e.Data.GrantID)
+		fmt.Printf("slow work for %q\n", e.Data.GrantID)
 		return nil
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // without it, Dispatch allows 9 seconds
@@ -253,7 +253,7 @@ func ExampleDispatcher_Dispatch() {
 	fmt.Println(d.Dispatch(ctx, <-queue))
 	// Output:
 	// 200 OK
-	// slow work for grnt_1
+	// slow work for "grnt_1"
 	// <nil>
 }
 
@@ -261,14 +261,14 @@ func ExampleDispatcher_Dispatch() {
 func ExampleDispatcher_other() {
 	d := grantexhook.Dispatcher{
 		Other: func(ctx context.Context, e grantexhook.RawEvent) error {
-			fmt.Println(e.Type, string(e.Data))
+			fmt.Printf("%q %q\n", e.Type, e.Data)
 			return nil
 		},
 	}
 	err := d.Dispatch(context.Background(), []byte(`{"id":"evt_4","type":"budget.exceeded","data":{"limit":5}}`))
 	fmt.Println(err)
 	// Output:
-	// budget.exceeded {"limit":5}
+	// "budget.exceeded" "{\"limit\":5}"
 	// <nil>
 }
 

@@ -34,7 +34,7 @@ func newHandler(endSession func(ctx context.Context, grantID string) error) http
 func ExampleNewRequest() {
 	runTest("ExampleNewRequest", func(t *testing.T) { // func TestEndSession(t *testing.T)
 		handler := newHandler(func(_ context.Context, grantID string) error {
-			fmt.Println("ending the session of", grantID)
+			fmt.Printf("ending the session of %q\n", grantID)
 			return nil
 		})
 
@@ -43,7 +43,7 @@ func ExampleNewRequest() {
 		fmt.Println(w.Code, w.Body)
 	})
 	// Output:
-	// ending the session of grnt_1
+	// ending the session of "grnt_1"
 	// 200 handled
 }
 
@@ -51,7 +51,7 @@ func ExampleBody() {
 	runTest("ExampleBody", func(t *testing.T) { // func TestWorker(t *testing.T)
 		var d grantexhook.Dispatcher
 		grantexhook.On(&d, func(_ context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
-			fmt.Println("granted:", e.Data.Scopes)
+			fmt.Printf("granted: %q\n", e.Data.Scopes)
 			return nil
 		})
 
@@ -59,7 +59,7 @@ func ExampleBody() {
 		fmt.Println(d.Dispatch(t.Context(), body))
 	})
 	// Output:
-	// granted: [email:read]
+	// granted: ["email:read"]
 	// <nil>
 }
 
@@ -96,7 +96,7 @@ func ExampleSender_DeliverAtOnce() {
 		synctest.Test(t, func(t *testing.T) {
 			handler := newHandler(func(_ context.Context, grantID string) error {
 				time.Sleep(time.Second)
-				fmt.Println("ending the session of", grantID)
+				fmt.Printf("ending the session of %q\n", grantID)
 				return nil
 			})
 
@@ -111,7 +111,7 @@ func ExampleSender_DeliverAtOnce() {
 		})
 	})
 	// Output:
-	// ending the session of grnt_1
+	// ending the session of "grnt_1"
 	// 3 attempts to deliver both
 	// +0s 200 (took 0s)
 }
@@ -121,7 +121,7 @@ func ExampleSender() {
 	runTest("ExampleSender", func(t *testing.T) { // func TestMisbehaviour(t *testing.T)
 		synctest.Test(t, func(t *testing.T) {
 			handler := newHandler(func(_ context.Context, grantID string) error {
-				fmt.Println("ending the session of", grantID)
+				fmt.Printf("ending the session of %q\n", grantID)
 				return nil
 			})
 			s := hooktest.Sender{Secret: secret, Handler: handler, Attempts: 1}
@@ -148,6 +148,6 @@ func ExampleSender() {
 	// a stranger:  +0s 401 (took 0s)
 	// a replay:    +0s 401 (took 0s)
 	// a new type:  +0s 200 (took 0s)
-	// ending the session of grnt_1
+	// ending the session of "grnt_1"
 	// a cut and new fields: 2 true
 }

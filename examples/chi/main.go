@@ -25,15 +25,15 @@ func main() {
 
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
-		log.Printf("grant %s: agent %s may use %v", e.Data.GrantID, e.Data.AgentID, e.Data.Scopes)
+		log.Printf("grant %q: agent %q may use %q", e.Data.GrantID, e.Data.AgentID, e.Data.Scopes)
 		return nil // handled; an error would make Grantex try again
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		log.Printf("grant %s: revoked, with those delegated from it: %t", e.Data.GrantID, e.Data.Cascade)
+		log.Printf("grant %q: revoked, with those delegated from it: %t", e.Data.GrantID, e.Data.Cascade)
 		return nil
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error {
-		log.Printf("grant %s: token %s until %v", e.Data.GrantID, e.Data.TokenID, e.Data.ExpiresAt)
+		log.Printf("grant %q: token %q until %v", e.Data.GrantID, e.Data.TokenID, e.Data.ExpiresAt)
 		return nil
 	})
 

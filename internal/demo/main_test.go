@@ -26,12 +26,12 @@ func TestRun(t *testing.T) {
 		`^examples/nethttp has started`,
 		`^    .* listening on 127\.0\.0\.1:\d+$`,
 		`^grant\.created +→ 200 handled: `,
-		`^    .* grnt_\w{26}\b.*calendar:read`,
+		`^    .* "grnt_\w{26}".*"calendar:read"`,
 		`^token\.issued +→ 200 handled: `,
-		`^    .* tok_\w{26}\b`,
+		`^    .* "tok_\w{26}"`,
 		`^grant\.created again, .* → 200 duplicate: `,
 		`^grant\.revoked +→ 200 handled: `,
-		`^    .* grnt_\w{26}\b.* revoked`,
+		`^    .* "grnt_\w{26}".* revoked`,
 		`^grant\.created, .* another secret +→ 401 Unauthorized: `,
 		`^    .* reason=bad_signature`,
 		`^grant\.revoked, .* an hour ago +→ 401 Unauthorized: `,
@@ -81,6 +81,30 @@ func TestUnexpectedAnswer(t *testing.T) {
 	require.NoError(t, p.listens(t.Context(), addr))
 	err := p.receive(t.Context(), io.Discard, "http://"+addr+"/nowhere", deliveries(secret, time.Now()))
 	require.EqualError(t, err, `grant.created: the answer is "404 404 page not found", but should be "200 handled"`)
+}
+
+// TestLogLinesCannotBeForged checks that what the sender writes, Grantex included,
+// starts no line of its own in the log of the example.
+func TestLogLinesCannotBeForged(t *testing.T) {
+	secret := newSecret()
+	p, addr := startExample(t, secret)
+	require.NoError(t, p.listens(t.Context(), addr))
+	const forged = "x\nFORGED \x1b[2J\u2028"
+	for _, data := range []grantexhook.Payload{
+		grantexhook.GrantCreated{GrantID: forged, AgentID: forged, Scopes: []string{forged}},
+		grantexhook.GrantRevoked{GrantID: forged},
+		grantexhook.TokenIssued{GrantID: forged, TokenID: forged},
+	} {
+		d := delivery{body: newEvent(time.Now(), data), secret: secret, sentAt: time.Now()}
+		answer, err := d.send(t.Context(), "http://"+addr+"/webhooks/grantex")
+		require.NoError(t, err)
+		require.Equal(t, "200 handled", answer)
+	}
+	var out strings.Builder
+	require.NoError(t, p.printLog(&out))
+	require.Len(t, strings.Split(strings.TrimSpace(out.String()), "\n"), 4, out.String())
+	require.NotContains(t, out.String(), "\x1b")
+	require.Equal(t, 6, strings.Count(out.String(), `x\nFORGED`), out.String())
 }
 
 func TestSend(t *testing.T) {
