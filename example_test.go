@@ -242,15 +242,18 @@ func ExampleDispatcher_Dispatch() {
 		}
 		queue <- body
 	})), exampleSecret, revoked)
+	close(queue)
 
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
 		fmt.Printf("slow work for %q\n", e.Data.GrantID)
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // without it, Dispatch allows 9 seconds
-	defer cancel()
-	fmt.Println(d.Dispatch(ctx, <-queue))
+	for body := range queue {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // without it, Dispatch allows 9 seconds
+		fmt.Println(d.Dispatch(ctx, body))
+		cancel()
+	}
 	// Output:
 	// 200 OK
 	// slow work for "grnt_1"

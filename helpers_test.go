@@ -27,6 +27,18 @@ func send(t testing.TB, addr string, wire []byte) int {
 	return resp.StatusCode
 }
 
+// within returns what comes through c, or fails the test where it would wait for
+// the deadline of go test.
+func within[T any](t testing.TB, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing came within ten seconds")
+	}
+	return v
+}
+
 // anyAge makes a recording acceptable whenever the tests run.
 const anyAge = 200 * 365 * 24 * time.Hour
 

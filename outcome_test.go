@@ -334,11 +334,11 @@ func TestAttemptsMeet(t *testing.T) {
 				status, _ := post(t, h, createdEvent)
 				answered <- status
 			}()
-			<-begun
+			within(t, begun)
 			status, _ := post(t, h, createdEvent)
 			require.Equal(t, http.StatusConflict, status)
 			end <- true
-			require.Equal(t, test.status, <-answered)
+			require.Equal(t, test.status, within(t, answered))
 
 			status, _ = post(t, h, createdEvent)
 			require.Equal(t, http.StatusOK, status)
@@ -379,11 +379,11 @@ func TestSenderHangsUp(t *testing.T) {
 		_, err := srv.Client().Do(newPost(t, srv.URL, header, chunked(createdEvent)).WithContext(ctx))
 		sent <- err
 	}()
-	<-begun
+	within(t, begun)
 	hangUp()
-	require.ErrorIs(t, <-sent, context.Canceled)
-	require.NoError(t, <-ended)
-	<-handled
+	require.ErrorIs(t, within(t, sent), context.Canceled)
+	require.NoError(t, within(t, ended))
+	within(t, handled)
 	status, text := post(t, h, createdEvent)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, text, grantexhook.OutcomeDuplicate)
