@@ -2,6 +2,7 @@ package grantexhook
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,5 +69,67 @@ func TestDeadlineReachesDerivedContexts(t *testing.T) {
 		<-derived.Done()
 		require.Equal(t, context.DeadlineExceeded, derived.Err())
 		require.Equal(t, context.DeadlineExceeded, context.Cause(derived))
+	})
+}
+
+// TestDeadlineAfterFunc checks that a function is called once, when the context
+// ends, unless it was stopped before.
+func TestDeadlineAfterFunc(t *testing.T) {
+	tests := []struct {
+		name  string
+		stop  bool // before the deadline
+		calls int64
+	}{
+		{"not stopped", false, 1},
+		{"stopped", true, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, end := withDeadline(t.Context(), time.Second)
+				defer end()
+				var calls atomic.Int64
+				stop := ctx.(*deadline).AfterFunc(func() { calls.Add(1) })
+				if test.stop {
+					require.True(t, stop())
+				}
+				time.Sleep(time.Second - 1)
+				synctest.Wait()
+				require.Zero(t, calls.Load())
+				time.Sleep(time.Hour)
+				end()
+				synctest.Wait()
+				require.Equal(t, test.calls, calls.Load())
+				require.False(t, stop(), "there is nothing left to stop")
+			})
+		})
+	}
+}
+
+// TestDeadlineHasOneTimer checks that asking for it again starts no other, and
+// that what doesn't ask starts none.
+func TestDeadlineHasOneTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := withDeadline(t.Context(), time.Second)
+		c := ctx.(*deadline)
+		ctx.Deadline()
+		ctx.Value(valueKey{})
+		require.Nil(t, c.timed)
+
+		done := ctx.Done()
+		timed := c.timed
+		for range 3 {
+			require.NoError(t, ctx.Err())
+			require.Equal(t, done, ctx.Done())
+			context.AfterFunc(ctx, func() {})()
+			require.Same(t, timed, c.timed)
+		}
+		stop()
+		<-done
+		require.Same(t, timed, c.timed)
+
+		unasked, stop := withDeadline(t.Context(), time.Second)
+		stop()
+		require.Nil(t, unasked.(*deadline).timed)
 	})
 }
