@@ -307,7 +307,8 @@ func TestUnknownTypes(t *testing.T) {
 
 // looseTimes are no times that Grantex writes.
 var looseTimes = []string{`""`, `"MARKER"`, `"2026-11-23"`, `"2026-11-23T12:01:56"`, `"2026-11-23T12:01:56+0100"`, `"2026-11-23 12:01:56Z"`,
-	`"2026-02-30T12:01:56Z"`, `"99999-11-23T12:01:56Z"`, `471147114711`, `-1.5e300`, `true`, `false`, `{"MARKER":1}`, `[]`, `["2026-11-23T12:01:56Z"]`}
+	`"2026-02-30T12:01:56Z"`, `"99999-11-23T12:01:56Z"`, `471147114711`, `-1.5e300`, `true`, `false`, `{"MARKER":1}`, `[]`, `["2026-11-23T12:01:56Z"]`,
+	`"2026-11-23T12:01:56Z","createdAt":471147114711`}
 
 // What this version does not know may write its time as it likes: it is
 // acknowledged, and Other gets no time. Only who asks for an event's type asks

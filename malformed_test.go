@@ -20,34 +20,36 @@ import (
 // A catalog is a payload with a field of every kind.
 type catalog struct {
 	base
-	CreatedAt int64               `json:"created_at"`
-	Small     int8                `json:"small"`
-	Ratio     float32             `json:"ratio"`
-	Untagged  int                 // its member may be written in any case
-	Quoted    int                 `json:"quoted,string"`
-	Number    json.Number         `json:"number"`
-	Wait      time.Duration       `json:"wait"`
-	At        *time.Time          `json:"at"`
-	List      []string            `json:"list"`
-	Pair      [2]int              `json:"pair"`
-	Bytes     []byte              `json:"bytes"`
-	Inner     *inner              `json:"inner"`
-	Inners    []inner             `json:"inners"`
-	ByName    map[string]inner    `json:"byName"`
-	ByNumber  map[int]string      `json:"byNumber"`
-	Counts    map[string]int      `json:"counts"`
-	Stringer  fmt.Stringer        `json:"stringer"`
-	Texty     texty               `json:"texty"`
-	Quoting   quoting             `json:"quoting"`
-	Dotted    int                 `json:"dot.ted"`
-	Any       any                 `json:"any"`
-	Embedded  struct{ ID string } `json:"embedded"`
-	Hidden    int                 `json:"-"`
+	CreatedAt       int64               `json:"created_at"`
+	Small           int8                `json:"small"`
+	Ratio           float32             `json:"ratio"`
+	Untagged        int                 // its member may be written in any case
+	Quoted          int                 `json:"quoted,string"`
+	Number          json.Number         `json:"number"`
+	Wait            time.Duration       `json:"wait"`
+	At              *time.Time          `json:"at"`
+	List            []string            `json:"list"`
+	Pair            [2]int              `json:"pair"`
+	Bytes           []byte              `json:"bytes"`
+	Inner           *inner              `json:"inner"`
+	Inners          []inner             `json:"inners"`
+	ByName          map[string]inner    `json:"byName"`
+	ByNumber        map[int]string      `json:"byNumber"`
+	Counts          map[string]int      `json:"counts"`
+	Stringer        fmt.Stringer        `json:"stringer"`
+	Texty           texty               `json:"texty"`
+	Quoting         quoting             `json:"quoting"`
+	Twin            string              `json:"twin"`
+	TwinInUpperCase int                 `json:"TWIN"`
+	Dotted          int                 `json:"dot.ted"`
+	Any             any                 `json:"any"`
+	Embedded        struct{ ID string } `json:"embedded"`
+	Hidden          int                 `json:"-"`
 }
 
 type base struct {
 	Promoted string `json:"promoted"`
-	Small    string `json:"small"` // which catalog hides
+	Little   string `json:"small"` // which a field of catalog hides
 }
 
 type inner struct {
@@ -57,7 +59,7 @@ type inner struct {
 }
 
 // quoting is a type whose own error quotes all that it can.
-type quoting struct{}
+type quoting struct{ Kind string }
 
 func (*quoting) UnmarshalJSON(b []byte) error {
 	return &json.UnmarshalTypeError{Value: string(b), Field: string(b), Struct: string(b), Type: reflect.TypeFor[int]()}
@@ -101,9 +103,12 @@ var misfits = []struct{ name, data, want string }{
 	{"number for a text", `{"texty":471147}`, "data.texty: number, grantexhook_test.texty wanted"},
 	{"error of a field's own", `{"quoting":"MARKER"}`, "data.quoting: string, grantexhook_test.quoting wanted"},
 	{"null that a field refuses", `{"quoting":null}`, "data.quoting: null, grantexhook_test.quoting wanted"},
+	{"object that a field refuses", `{"quoting":{"kind":471147}}`, "data.quoting: object, grantexhook_test.quoting wanted"},
 	{"without a tag", `{"Untagged":"MARKER"}`, "data.Untagged: string, int wanted"},
 	{"in another case", `{"untagged":"MARKER"}`, "data.Untagged: string, int wanted"},
 	{"with a tag in another case", `{"CREATED_AT":"MARKER"}`, "data.created_at: string, int64 wanted"},
+	{"in the case of another", `{"TWIN":"MARKER"}`, "data.TWIN: string, int wanted"},
+	{"in the case of neither", `{"Twin":471147}`, "data.twin: number, string wanted"},
 	{"with a dot", `{"dot.ted":"MARKER"}`, "data.dot.ted: string, int wanted"},
 	{"promoted", `{"promoted":471147}`, "data.promoted: number, string wanted"},
 	{"in a struct without a name", `{"embedded":{"id":471147}}`, "data.embedded.ID: number, string wanted"},
