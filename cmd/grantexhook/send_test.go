@@ -153,9 +153,14 @@ func TestSendDataFromFile(t *testing.T) {
 	require.Equal(t, []string{`{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T11:49:58.000Z","data":{"grantId":"<g>"}}`}, rec.bodies)
 	require.Equal(t, "1795434598", rec.headers[0].Get(grantexhook.HeaderTimestamp))
 
-	require.NoError(t, os.WriteFile(file, make([]byte, maxInput+1), 0o600))
+	largest := []byte("{}" + strings.Repeat(" ", maxInput-2))
+	require.NoError(t, os.WriteFile(file, largest, 0o600))
+	r = withSecret().run(t.Context(), "send", "-data", file, "grant.revoked", s.URL)
+	require.Equal(t, exitDone, r.status, r)
+	require.NoError(t, os.WriteFile(file, append(largest, ' '), 0o600))
 	r = withSecret().run(t.Context(), "send", "-data", file, "grant.revoked", s.URL)
 	require.Equal(t, exitUsage, r.status)
+	require.Contains(t, r.stderr, "the input is larger than 1048576 bytes")
 	r = withSecret().run(t.Context(), "send", "-data", file, "", s.URL)
 	require.Equal(t, exitUsage, r.status)
 }
