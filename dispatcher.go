@@ -95,11 +95,11 @@ type task struct {
 type typedHandler func(body []byte) (task, error)
 
 // On registers h for the events whose data is a T. An error or a panic of h
-// makes Grantex try again, five times in all and within ten minutes, or less than
-// eight at the soonest; nil
-// means that the event is handled, however long that took. The context ends at
-// the deadline of [Dispatcher].Timeout. A panic with [http.ErrAbortHandler] goes
-// on panicking; the event is free to be tried again all the same.
+// makes Grantex try again, five times in all, over seven and a half to ten
+// minutes; nil means that the event is handled, however long that took. The
+// context ends at the deadline of [Dispatcher].Timeout. A panic with
+// [http.ErrAbortHandler] goes on panicking; the event is free to be tried again
+// all the same.
 //
 // On panics if h is nil, if the type has a handler already, or if T cannot be a
 // payload (see [Payload]). It must not be called once d serves.

@@ -18,9 +18,8 @@ const (
 // An Event is what Grantex says has happened. Fields that Grantex may add to it
 // are ignored.
 //
-// Like encoding/json, it matches names without regard to case: "ID" also sets
-// ID. If a body has two names that match one field, the later one overwrites the
-// earlier. This is true of the data as well, unless it's a map.
+// Names are matched without regard to case, as encoding/json does. If a body has
+// both "id" and "ID", the later one overwrites the earlier.
 //
 // Events arrive in no particular order: a token.issued may overtake the
 // grant.created of its grant, and so may a grant.revoked. CreatedAt may lie ten
@@ -43,9 +42,12 @@ type RawEvent = Event[json.RawMessage]
 // not know or for a field that it lacks; encoding/json decodes it. Since the
 // data of an event is a JSON object, it has to be a struct or a map.
 //
-// A number that is decoded into an any becomes a float64, which rounds integers
-// above 2^53. This includes each number in a map[string]any. Use int64,
-// [json.Number] or [json.RawMessage] to keep every digit.
+// What encoding/json does holds for the data. Names are matched to the fields of
+// a struct without regard to case, and of two that match, such as grantId and
+// GrantID, the later one overwrites the earlier; a map keeps both. A number in a
+// map[string]any, or in any field of type any, becomes a float64, which rounds
+// integers above 2^53. Use int64, [json.Number] or [json.RawMessage] to keep
+// every digit.
 type Payload interface {
 	EventType() string
 }

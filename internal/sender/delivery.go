@@ -96,10 +96,10 @@ func ParseURL(rawURL string) (*url.URL, error) {
 }
 
 // Attempts makes the attempts at the delivery and yields each when it is over:
-// up to [MaxAttempts] at the times that were measured, or at the soonest, until one succeeds, one
-// crashes the sender, ctx ends, or the next would come after its deadline. Each
-// is signed anew. Only the status counts: no redirect is followed and no
-// Retry-After heeded.
+// up to [MaxAttempts] at the times that were measured, or at the soonest, until
+// one succeeds, one crashes the sender, ctx ends, or the next would come after
+// its deadline. Each is signed anew. Only the status counts: no redirect is
+// followed and no Retry-After heeded.
 func (d *Delivery) Attempts(ctx context.Context) iter.Seq[Attempt] {
 	gaps := gaps
 	if d.Soonest {
