@@ -15,7 +15,7 @@ type Dialect int
 
 // The databases that a [Store] can be in.
 const (
-	PostgreSQL Dialect = iota + 1 // version 11 or later
+	PostgreSQL Dialect = iota + 1 // version 12 or later
 	SQLite                        // version 3.42 or later
 )
 
@@ -29,7 +29,9 @@ const doneToken = 0
 type statements struct {
 	claim, done, release, mark, sweep string
 	sweepLevel                        sql.IsolationLevel
+	limited                           bool // mark and sweep have an idleLimit as their last parameter
 	migrate                           []string
+	look, limits                      string // what Migrate begins with, in PostgreSQL alone
 }
 
 // Where a row stands that has not expired, claim changes nothing but returns it
@@ -51,12 +53,12 @@ ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}`
 	markSQL = `
 INSERT INTO {table} AS held (id, token, expires) VALUES ($1, 0, {after $2})
 ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}
-WHERE held.token <> 0 OR held.expires <= {now}`
+WHERE held.token <> 0 OR held.expires <= {now}{limit $3}`
 
 	sweepSQL = `
 DELETE FROM {table} WHERE id IN (
 	SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT 512 {skip locked}
-)`
+){limit $1}`
 )
 
 // In PostgreSQL, {now} is the same throughout a statement, so that both CASEs of
@@ -64,19 +66,50 @@ DELETE FROM {table} WHERE id IN (
 // lease from the moment it got it. (One that waited for a row whose insertion was
 // rolled back counts from before, which harms nobody whose lease is longer than
 // the time that he waits.) SQLite reads the clock once, after waiting.
+//
+// {limit} rides on a statement that locks rows, since a round trip of its own would
+// cost more than all the rest. Where no row is locked, nothing needs a limit.
 var (
 	postgreSQL = []string{
 		"{now}", "statement_timestamp()",
 		"{after $2}", "clock_timestamp() + $2 * interval '1 second'",
 		"{after $3}", "clock_timestamp() + $3 * interval '1 second'",
 		"{skip locked}", "FOR UPDATE SKIP LOCKED",
+		"{limit $1}", limitSQL("$1"),
+		"{limit $3}", limitSQL("$3"),
 	}
 	sqlite = []string{
 		"{now}", "unixepoch('now', 'subsec')",
 		"{after $2}", "unixepoch('now', 'subsec') + $2",
 		"{after $3}", "unixepoch('now', 'subsec') + $3",
 		"{skip locked}", "",
+		"{limit $1}", "",
+		"{limit $3}", "",
 	}
+)
+
+func limitSQL(param string) string {
+	return "\nRETURNING CASE WHEN " + param + "::text <> '' THEN set_config('idle_in_transaction_session_timeout', " + param + "::text, true) END"
+}
+
+// What PostgreSQL is asked before anything is created, and what bounds the harm
+// of creating. CREATE INDEX locks out every writer, IF NOT EXISTS or not, and while
+// it waits for a transaction all others wait behind it.
+const (
+	lookSQL = `
+SELECT
+	found.oid IS NOT NULL,
+	(SELECT count(*) = 3 FROM pg_catalog.pg_attribute a
+		WHERE a.attrelid = found.oid AND a.attname IN ('id', 'token', 'expires') AND NOT a.attisdropped),
+	EXISTS (SELECT FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+		WHERE i.indrelid = found.oid AND a.attname = 'expires' AND i.indisvalid AND i.indpred IS NULL),
+	COALESCE((SELECT c.oid::regclass::text FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+		WHERE i.indrelid = found.oid AND c.relname = '{index name}' AND NOT i.indisvalid), '')
+FROM (SELECT to_regclass('{table}') AS oid) AS found`
+
+	limitsSQL = `SELECT set_config('lock_timeout', '1s', true), set_config('idle_in_transaction_session_timeout', '5s', true)`
 )
 
 var (
@@ -116,6 +149,9 @@ func (d Dialect) statements(table string) (statements, error) {
 
 		sweepLevel: level,
 	}
+	if d == PostgreSQL {
+		s.limited, s.look, s.limits = true, fill(lookSQL), limitsSQL
+	}
 	for _, statement := range migrate {
 		s.migrate = append(s.migrate, fill(statement))
 	}
@@ -138,5 +174,5 @@ func (d Dialect) quote(table string) (names []string, err error) {
 	if m[1] != "" {
 		quoted = `"` + m[1] + `".` + quoted
 	}
-	return []string{"{table}", quoted, "{index}", `"` + m[2] + `_expires"`}, nil
+	return []string{"{table}", quoted, "{index}", `"` + m[2] + `_expires"`, "{index name}", m[2] + "_expires"}, nil
 }

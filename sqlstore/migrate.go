@@ -2,31 +2,110 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"time"
 )
 
-// Migrate creates the table of the Store and its index if there are none. Several
-// processes may do so at once.
+// Migrate creates the table of the Store and its index if they are missing.
+// Several processes may call it at once.
+//
+// In PostgreSQL it looks first, in the schema that the table is named with or
+// else along the search_path. If the table and an index on expires are there, it
+// changes nothing, waits for nothing and needs no right to create. Otherwise it
+// gives up waiting for a lock after a second, lets others go first and tries again
+// until ctx ends. Building the index of a table that has grown large without one
+// keeps all writers out until it's done. An index that PostgreSQL marks as invalid
+// is dropped and built again.
 func (s *Store) Migrate(ctx context.Context) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("sqlstore: creating the table: %w", err)
+	migrate := s.migrate
+	if s.sql.look == "" {
+		migrate = func(ctx context.Context) error { return s.create(ctx, s.sql.migrate) }
 	}
-	defer tx.Rollback()
-	for _, statement := range s.sql.migrate {
-		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("sqlstore: creating the table: %w", err)
-		}
-	}
-	if err := tx.Commit(); err != nil {
+	if err := migrate(ctx); err != nil {
 		return fmt.Errorf("sqlstore: creating the table: %w", err)
 	}
 	return nil
 }
 
-// Schema returns the statements of [Store.Migrate], for those who keep their
+// migrate creates what it doesn't find. CREATE … IF NOT EXISTS alone would lock
+// the table even if there's nothing to create.
+func (s *Store) migrate(ctx context.Context) error {
+	for created := false; ; {
+		missing, err := s.missing(ctx)
+		switch {
+		case err != nil || len(missing) == 0:
+			return err
+		case created:
+			return errors.New("the table lacks a column, or something else has the name of its index (the table's, then _expires); rename what is there or set another name in Options.Table")
+		}
+		err = s.create(ctx, missing)
+		if err != nil && !givesWay(err) {
+			return err
+		}
+		if created = err == nil; created {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w while others held locks: %w", ctx.Err(), err)
+		case <-time.After(time.Second/2 + rand.N(time.Second)):
+		}
+	}
+}
+
+// givesWay reports whether a lock was not to be had.
+func givesWay(err error) bool {
+	const lockNotAvailable = "55P03"
+	return conflicts(err) || hasState(err, lockNotAvailable)
+}
+
+// missing returns the statements that create what is not there. They may find it
+// there after all: a table that another process creates at this moment can be seen
+// before its columns are. The table counts in whichever schema the other statements
+// would find it, though CREATE TABLE might make a second one in another.
+func (s *Store) missing(ctx context.Context) ([]string, error) {
+	var table, columns, index bool
+	var invalid string
+	if err := s.db.QueryRowContext(ctx, s.sql.look).Scan(&table, &columns, &index, &invalid); err != nil {
+		return nil, err
+	}
+	lock, createIndex := s.sql.migrate[0], s.sql.migrate[len(s.sql.migrate)-1]
+	switch {
+	case !table:
+		return append([]string{s.sql.limits}, s.sql.migrate...), nil
+	case columns && index:
+		return nil, nil
+	case invalid != "":
+		return []string{s.sql.limits, lock, "DROP INDEX IF EXISTS " + invalid, createIndex}, nil
+	}
+	return []string{s.sql.limits, lock, createIndex}, nil
+}
+
+func (s *Store) create(ctx context.Context, statements []string) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for _, statement := range statements {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return ended(ctx, err)
+		}
+	}
+	return ended(ctx, tx.Commit())
+}
+
+// Schema returns the statements that create the table and its index, for
 // migrations in files. They belong in one transaction.
+//
+// In PostgreSQL, CREATE INDEX locks the table even if the index exists. Where it
+// runs while an event is in [Store.Tx], it waits for that event, and every other
+// event waits behind it. So run the statements once, not at every start, and put
+// SET LOCAL lock_timeout = '1s' before them: the migration then fails instead of
+// making others wait, and can be run again. [Store.Migrate] does all this by itself.
 func (s *Store) Schema() string {
 	return strings.Join(s.sql.migrate, ";\n") + ";\n"
 }

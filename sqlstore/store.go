@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -118,10 +119,10 @@ func (s *Store) sweep(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, s.sql.sweep); err != nil {
-		return err
+	if _, err := tx.ExecContext(ctx, s.sql.sweep, s.limited(ctx)...); err != nil {
+		return ended(ctx, err)
 	}
-	return tx.Commit()
+	return ended(ctx, tx.Commit())
 }
 
 func (s *Store) exec(ctx context.Context, statement string, args ...any) error {
@@ -145,10 +146,11 @@ func retry(ctx context.Context, f func() error) (err error) {
 // at the same time. The drivers of PostgreSQL share no error type, but pgx and pq
 // have a method for the code.
 func conflicts(err error) bool {
-	var coded interface{ SQLState() string }
-	if !errors.As(err, &coded) {
-		return false
-	}
 	const serializationFailure, deadlockDetected = "40001", "40P01"
-	return coded.SQLState() == serializationFailure || coded.SQLState() == deadlockDetected
+	return hasState(err, serializationFailure, deadlockDetected)
+}
+
+func hasState(err error, states ...string) bool {
+	var coded interface{ SQLState() string }
+	return errors.As(err, &coded) && slices.Contains(states, coded.SQLState())
 }

@@ -47,20 +47,27 @@ func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error 
 		return nil
 	}
 	if err := f(tx); err != nil {
-		return err
+		return explained(ctx, err)
 	}
-	if err := commit(ctx, tx); err != nil {
+	if err := ended(ctx, tx.Commit()); err != nil {
 		return fmt.Errorf("sqlstore: committing the handling of an event: %w", err)
 	}
 	return nil
 }
 
-// commit tells that the context ended where database/sql only says that it has
-// rolled back for that.
-func commit(ctx context.Context, tx *sql.Tx) error {
-	err := tx.Commit()
+// ended returns the error of ctx where database/sql reports only that it has
+// rolled back, which it does when ctx ends.
+func ended(ctx context.Context, err error) error {
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		return ctx.Err()
+	}
+	return err
+}
+
+// explained adds the error of ctx where f got only what [ended] replaces.
+func explained(ctx context.Context, err error) error {
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return err
 }
@@ -82,9 +89,9 @@ func (s *Store) begin(ctx context.Context, id string) (tx *sql.Tx, marked bool, 
 }
 
 func (s *Store) mark(ctx context.Context, tx *sql.Tx, id string) (marked bool, err error) {
-	result, err := tx.ExecContext(ctx, s.sql.mark, id, keep.Seconds())
+	result, err := tx.ExecContext(ctx, s.sql.mark, s.limited(ctx, id, keep.Seconds())...)
 	if err != nil {
-		return false, err
+		return false, ended(ctx, err)
 	}
 	rows, err := result.RowsAffected()
 	return rows > 0, err

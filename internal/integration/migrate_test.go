@@ -1,0 +1,186 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/sqlstore"
+)
+
+// claimWithin checks that an event can be claimed in this time.
+func claimWithin(t *testing.T, s *sqlstore.Store, id string, bound time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	token, _, err := s.Claim(ctx, id, time.Minute)
+	require.NoError(t, err)
+	require.NotZero(t, token)
+}
+
+// A process that starts while an event is in Tx waits for nothing, and makes no
+// other event wait.
+func TestMigrateOfWhatIsThere(t *testing.T) {
+	onEachSQL(t, func(t *testing.T, b sqlBackend) {
+		starting, err := sqlstore.New(b.again(), b.dialect, nil)
+		require.NoError(t, err)
+		b.claim(t, "evt_0") // so that this Store does not sweep
+		require.NoError(t, b.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			require.NoError(t, starting.Migrate(ctx))
+			if b.dialect == sqlstore.PostgreSQL { // SQLite has one writer
+				claimWithin(t, b.Store, "evt_2", 5*time.Second)
+			}
+			return nil
+		}))
+	})
+}
+
+// Where the index has to be built, it waits for the event in Tx and lets others
+// through at least every second.
+func TestMigrateGivesWay(t *testing.T) {
+	tests := []struct{ name, before string }{
+		{"no index", "DROP INDEX grantexhook_events_expires"},
+		{"an invalid index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'grantexhook_events_expires'::regclass"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // most of the time is waiting
+			db := openPostgres(t, postgres(t, nil))
+			s := newSQLStore(t, db, sqlstore.PostgreSQL)
+			execSQL(t, db, test.before)
+			var wg sync.WaitGroup
+			require.NoError(t, s.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
+				wg.Go(func() {
+					if err := s.Migrate(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+				for i, end := 0, time.Now().Add(4*time.Second); time.Now().Before(end); i++ {
+					claimWithin(t, s, fmt.Sprint("other ", i), 2*time.Second)
+				}
+				return nil
+			}))
+			wg.Wait()
+			var valid bool
+			require.NoError(t, db.QueryRowContext(t.Context(), "SELECT indisvalid FROM pg_index WHERE indexrelid = 'grantexhook_events_expires'::regclass").Scan(&valid))
+			require.True(t, valid)
+		})
+	}
+}
+
+// Migrate goes on for as long as its context lasts, and its error says why it
+// didn't get there.
+func TestMigrateUntilTheContextEnds(t *testing.T) {
+	t.Parallel()
+	db := openPostgres(t, postgres(t, nil))
+	s := newSQLStore(t, db, sqlstore.PostgreSQL)
+	execSQL(t, db, "DROP INDEX grantexhook_events_expires")
+	require.NoError(t, s.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, s.Migrate(ctx), context.DeadlineExceeded)
+		require.Error(t, ctx.Err())
+		return nil
+	}))
+	require.NoError(t, s.Migrate(t.Context()))
+}
+
+// A role that may not create anything can start on a table that is there.
+func TestMigrateWithoutTheRightToCreate(t *testing.T) {
+	address := postgres(t, nil)
+	db := openPostgres(t, address)
+	newSQLStore(t, db, sqlstore.PostgreSQL)
+	role := randomName()
+	execSQL(t, db, "CREATE ROLE "+role)
+	t.Cleanup(func() {
+		_, err := db.ExecContext(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
+		require.NoError(t, err)
+	})
+	var schema string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT current_schema()").Scan(&schema))
+	execSQL(t, db, "GRANT USAGE ON SCHEMA "+schema+" TO "+role)
+	execSQL(t, db, "GRANT SELECT, INSERT, UPDATE, DELETE ON grantexhook_events TO "+role)
+
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	u.RawQuery += "&role=" + role
+	limited := openPostgres(t, u.String())
+	_, err = limited.ExecContext(t.Context(), "CREATE TABLE other (id text)")
+	require.ErrorContains(t, err, "permission denied")
+	s, err := sqlstore.New(limited, sqlstore.PostgreSQL, nil)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	token, _, err := s.Claim(t.Context(), "evt_1", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, s.Release(t.Context(), "evt_1", token))
+	require.NoError(t, s.Done(t.Context(), "evt_1", 0))
+	require.NoError(t, s.Tx(t.Context(), "evt_1", func(*sql.Tx) error { return nil }))
+
+	execSQL(t, db, "DROP INDEX grantexhook_events_expires")
+	require.ErrorContains(t, s.Migrate(t.Context()), "must be owner")
+}
+
+// Migrate finds the table where the statements of the Store find it.
+func TestMigrateAlongTheSearchPath(t *testing.T) {
+	first := postgres(t, nil)
+	db := openPostgres(t, first)
+	newSQLStore(t, db, sqlstore.PostgreSQL)
+	var schema string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT current_schema()").Scan(&schema))
+	front := openPostgres(t, postgres(t, nil))
+	var before string
+	require.NoError(t, front.QueryRowContext(t.Context(), "SELECT current_schema()").Scan(&before))
+
+	for _, change := range []string{"SELECT 1", "DROP INDEX grantexhook_events_expires"} {
+		execSQL(t, db, change)
+		both := openPostgres(t, withSearchPath(t, first, before+","+schema))
+		s, err := sqlstore.New(both, sqlstore.PostgreSQL, nil)
+		require.NoError(t, err)
+		require.NoError(t, s.Migrate(t.Context()))
+		var tables, indexes int
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_tables WHERE schemaname = $1", before).Scan(&tables))
+		require.Zero(t, tables, "a second table hides the first")
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND indexname = 'grantexhook_events_expires'", schema).Scan(&indexes))
+		require.Equal(t, 1, indexes)
+	}
+}
+
+func withSearchPath(t *testing.T, address, path string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set("search_path", path)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// What Migrate cannot put right, it reports.
+func TestMigrateOfAnotherTable(t *testing.T) {
+	tests := []struct{ name, before, want string }{
+		{"a table of someone else", "CREATE TABLE grantexhook_events (id text)", `column "expires" does not exist`},
+		{"a table without a column", "CREATE TABLE grantexhook_events (id text PRIMARY KEY, expires timestamptz)", "lacks a column"},
+		{"a name that is taken", "CREATE TABLE grantexhook_events_expires (id text)", "has the name of its index"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			db := openPostgres(t, postgres(t, nil))
+			execSQL(t, db, test.before)
+			s, err := sqlstore.New(db, sqlstore.PostgreSQL, nil)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			err = s.Migrate(ctx)
+			require.ErrorContains(t, err, "sqlstore: creating the table: ")
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
