@@ -19,11 +19,20 @@
 //   - Redis 7 or later, or Valkey. Redis 6 answers every Claim with "ERR syntax
 //     error". A cluster will do: no command has more than one key.
 //   - With maxmemory-policy noeviction, if there is a maxmemory. Any other policy
-//     may evict the mark of an event, which is then handled again.
+//     may evict the mark of an event, which is then handled again. When Redis is
+//     full, Claim and Done fail with "OOM command not allowed": new events get 503
+//     and come again, but an event that was just handled can't be marked and is
+//     handled again. So leave room for a day of events.
 //   - With appendonly yes. What a restart forgets is handled again.
 //   - Open to the commands SET, GET, DEL and EVAL on the keys with the prefix:
-//     "~grantexhook:* +set +get +del +eval". A cluster client also needs
-//     "+cluster|slots +command".
+//     "~grantexhook:* +set +get +del +eval". The client itself needs more in some
+//     setups: "+select" for another database than 0, "+cluster|slots +command" for
+//     a cluster, "+readonly" too if its ReadOnly, RouteByLatency or RouteRandomly
+//     is set, "+client|setname" for a ClientName, and "+ping" for a [redis.Ring],
+//     which otherwise takes its shards for down.
+//
+// After a failover that leaves a connection to what is now a replica, Redis answers
+// READONLY; the client closes that connection and tries another one.
 //
 // # What it does not promise
 //
@@ -33,6 +42,10 @@
 // again, perhaps by two processes at once. With a [redis.Ring], so are those of a
 // shard that is found to be down, since its keys move to others. Handlers have to
 // bear a repetition in any case.
+//
+// Redis measures leases with its own clock. In a testing/synctest bubble that clock
+// doesn't follow the bubble's, so a lease lasts its real time: use a
+// grantexhook.MemoryStore there.
 //
 // A prefix belongs to one service: a second one with the same prefix would be
 // told "done" of events that it never saw.
