@@ -3,11 +3,14 @@
 // more on one machine that share a SQLite file. It uses database/sql and imports
 // no driver.
 //
-//	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // import _ "github.com/jackc/pgx/v5/stdlib"
+//	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // postgres://…/app?target_session_attrs=read-write
 //	...
+//	db.SetMaxOpenConns(20)
+//	db.SetMaxIdleConns(20)
+//	db.SetConnMaxLifetime(3 * time.Minute)
 //	store, err := sqlstore.New(db, sqlstore.PostgreSQL, nil)
 //	...
-//	err = store.Migrate(ctx) // creates the table if there is none
+//	err = store.Migrate(ctx) // creates the table if it's missing
 //	...
 //	d := grantexhook.Dispatcher{Store: store}
 //
@@ -35,15 +38,42 @@
 //
 // # PostgreSQL
 //
-// Leases are measured with the clock of the server alone. A claim is exclusive at
-// any isolation level. The statements are those of version 11 or later; 15 is the
-// one they were tested with. The user needs SELECT, INSERT, UPDATE and DELETE on
-// the table. [Store.Migrate] needs CREATE on the schema, and to own
-// the table if there is one. An id that PostgreSQL cannot keep as text or in an
-// index, with a NUL or longer than about 2,700 bytes, cannot be claimed; Grantex
-// makes none. A server that loses commits when it fails over, as asynchronous
-// replication or synchronous_commit = off can, forgets claims and marks with them,
-// and the rows that Tx committed, of events that were acknowledged.
+// Version 12 or later; it was tested with 15. Leases are measured with the clock of
+// the server alone. A claim is exclusive at any isolation level. An id that
+// PostgreSQL can't keep as text or in an index, with a NUL or longer than about
+// 2,700 bytes, can't be claimed; Grantex doesn't make such ids. A server that loses
+// commits when it fails over, as asynchronous replication or synchronous_commit = off
+// can, forgets claims and marks with them, and the rows that Tx committed, of events
+// that were acknowledged.
+//
+// The user needs USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on the
+// table. [Store.Migrate] needs no more if the table and its index are there.
+// Otherwise it needs CREATE on the schema, and must own a table that lacks only the
+// index.
+//
+// By default database/sql keeps two connections and opens as many more as it's
+// asked for. With 64 deliveries at once, that took twice as long as 20 connections
+// that are kept, and got 503 when the server had no more to give. Set both limits,
+// and keep their sum over all processes below the server's max_connections.
+//
+// A failover can leave connections open to a server that has become read-only, and
+// each delivery that uses one gets 503. Grantex retries for 450 seconds, so a
+// connection shouldn't live nearly that long. With target_session_attrs=read-write
+// in the URL, which pgx and github.com/lib/pq both know, new connections go to a
+// server that can write.
+//
+// # PgBouncer
+//
+// In transaction mode, the next transaction may come to another connection, which
+// doesn't know what the last one prepared. With the drivers' defaults, most
+// deliveries then get 503. Add to the URL:
+//
+//   - for pgx, default_query_exec_mode=cache_describe, or exec
+//   - for github.com/lib/pq, binary_parameters=yes
+//
+// PgBouncer takes no search_path from a client. Put the schema into [Options].Table,
+// or set it with ALTER ROLE. The connections to the server are PgBouncer's own, so
+// its server_lifetime should be a few minutes too.
 //
 // # SQLite
 //
@@ -65,4 +95,14 @@
 // transaction waits for itself until its own context, or that of Tx, ends. In WAL
 // mode, synchronous(FULL) is what keeps the last commits when the machine loses
 // power.
+//
+// The rows hold ids of events and no data. What is deleted can stay in the file
+// until it's overwritten; _pragma=secure_delete(1) overwrites it at once, for
+// the rows of the handler too.
+//
+// # Tests in a synctest bubble
+//
+// A database measures leases with its own clock, which doesn't follow the clock of
+// a testing/synctest bubble: a lease lasts its real time. Use a
+// grantexhook.MemoryStore there.
 package sqlstore

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"log"
 	"os"
+	"time"
 
 	"grantex.dev/grantexhook"
 	"grantex.dev/grantexhook/sqlstore"
@@ -13,10 +14,13 @@ import (
 // Several processes share what was handled in PostgreSQL. The program imports a
 // driver, here _ "github.com/jackc/pgx/v5/stdlib".
 func Example() {
-	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
+	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // postgres://…/app?target_session_attrs=read-write
 	if err != nil {
 		log.Fatal(err)
 	}
+	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
+	db.SetConnMaxLifetime(3 * time.Minute)
 	store, err := sqlstore.New(db, sqlstore.PostgreSQL, nil)
 	if err != nil {
 		log.Fatal(err)
