@@ -71,8 +71,17 @@
 // -shm; close it before copying one.
 //
 // With PostgreSQL, any number of processes on any number of machines take in and
-// work off together; one that never calls [Inbox.Start] only takes in. Behind a
-// pooler in transaction mode, set PollOnly in Configure.
+// work off together; one that never calls [Inbox.Start] only takes in. A failover can
+// leave connections open to a server that has become read-only, and the defaults of
+// pgxpool keep them for an hour, longer than Grantex retries. So open the pool like
+// this, with all pools together below the server's max_connections:
+//
+//	pool, err := pgxpool.New(ctx, "postgres://…/app?target_session_attrs=read-write&pool_max_conns=20&pool_max_conn_lifetime=3m")
+//
+// Behind PgBouncer in transaction mode, add default_query_exec_mode=cache_describe,
+// or exec, since prepared statements are lost between transactions and most
+// deliveries would get 503. Set PollOnly in Configure too, since LISTEN hears
+// nothing there. PgBouncer takes no search_path from a client; use [Options].Schema.
 //
 // The events stand in the table river_job as they came, with the errors that
 // handlers returned: anyone who can read the database can read them, ids of
