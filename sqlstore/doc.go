@@ -97,8 +97,8 @@
 // power.
 //
 // The rows hold ids of events and no data. What is deleted can stay in the file
-// until it's overwritten; _pragma=secure_delete(1) overwrites it at once, for
-// the rows of the handler too.
+// until it's overwritten. With _pragma=secure_delete(1) the next checkpoint
+// overwrites it, and what the handler deletes too.
 //
 // # Tests in a synctest bubble
 //

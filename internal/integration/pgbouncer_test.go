@@ -179,7 +179,7 @@ func TestInboxThroughPgBouncer(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			schema := bouncerSchema(t)
 			u := pgBouncer(t)
-			u.RawQuery += "&target_session_attrs=read-write&default_query_exec_mode=" + mode
+			u.RawQuery += "&target_session_attrs=read-write&pool_max_conns=20&pool_max_conn_lifetime=3m&default_query_exec_mode=" + mode
 			in := newInbox(t, place{"pgx", u.String()}, drop, riverinbox.Options{
 				Schema:    schema,
 				Configure: func(c *river.Config) { c.PollOnly = true },
