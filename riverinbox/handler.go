@@ -98,9 +98,10 @@ func parse(body []byte) (event, error) {
 func (in *Inbox[TTx]) store(ctx context.Context, e event) (stored bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	result, err := in.client.Insert(ctx, e, nil)
-	if err != nil {
-		return false, err
-	}
-	return !result.UniqueSkippedAsDuplicate, nil
+	err = retry(ctx, func() error {
+		result, err := in.client.Insert(ctx, e, nil)
+		stored = err == nil && !result.UniqueSkippedAsDuplicate
+		return err
+	})
+	return stored, err
 }

@@ -1,0 +1,40 @@
+package riverinbox
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// maxPause is longer than an insert takes, so the transactions that conflicted
+// don't meet again in step.
+const maxPause = 20 * time.Millisecond
+
+// retry calls f until it succeeds, fails for another reason than a conflict, or
+// ctx ends.
+func retry(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !conflicts(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(rand.N(maxPause)):
+		}
+	}
+}
+
+// conflicts reports whether a transaction failed because of another one that ran
+// at the same time. The drivers of PostgreSQL share no error type, but pgx and pq
+// have a method for the code.
+func conflicts(err error) bool {
+	const serializationFailure, deadlockDetected = "40001", "40P01"
+	var coded interface{ SQLState() string }
+	if !errors.As(err, &coded) {
+		return false
+	}
+	return coded.SQLState() == serializationFailure || coded.SQLState() == deadlockDetected
+}
