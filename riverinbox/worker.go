@@ -2,6 +2,7 @@ package riverinbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,10 +26,36 @@ func (w *worker) Work(ctx context.Context, job *river.Job[event]) error {
 	if err == nil {
 		return nil
 	}
+	if malformed(err) {
+		w.reportMalformed(ctx, job, err)
+	}
 	if job.Attempt >= job.MaxAttempts && !comesBack(ctx, err) {
 		w.givenUp(ctx, job, err)
 	}
 	return storable{err}
+}
+
+// malformed reports whether err says that the event's data doesn't fit the
+// handler's type. grantexhook isn't imported here, so its error is recognized by a
+// method.
+func malformed(err error) bool {
+	var m interface{ Malformed() bool }
+	return errors.As(err, &m) && m.Malformed()
+}
+
+// malformedKey marks, in the metadata of a job, what has been logged.
+const malformedKey = "grantexhook_malformed"
+
+// reportMalformed logs a job's first malformed attempt where someone looks: the
+// retries don't help until the handler's type or the event is mended.
+func (w *worker) reportMalformed(ctx context.Context, job *river.Job[event], err error) {
+	var logged map[string]any
+	if json.Unmarshal(job.Metadata, &logged) == nil && logged[malformedKey] != nil {
+		return
+	}
+	w.log.ErrorContext(ctx, "riverinbox: event malformed; change the handler's type, or cancel the job",
+		"event", job.Args.ID, "type", job.Args.Type, "job", job.ID, "error", err)
+	river.MetadataSet(ctx, malformedKey, true) // if it fails, the next attempt is logged again
 }
 
 // run dispatches in a goroutine of its own, since River would wait for ever for a
@@ -74,5 +101,7 @@ func (w *worker) givenUp(ctx context.Context, job *river.Job[event], err error) 
 // other events.
 type storable struct{ error }
 
-func (e storable) Error() string { return strings.ReplaceAll(e.error.Error(), "\x00", "\uFFFD") }
+func (e storable) Error() string { return withoutNUL(e.error.Error()) }
 func (e storable) Unwrap() error { return e.error }
+
+func withoutNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }

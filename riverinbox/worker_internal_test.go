@@ -63,6 +63,60 @@ func TestWorkerTellsWhatIsGivenUp(t *testing.T) {
 	}
 }
 
+// The goroutine that panicked is over when River hears of it, so only the worker
+// can log its stack.
+func TestWorkerLogsAPanic(t *testing.T) {
+	var log bytes.Buffer
+	w := &worker{log: slog.New(slog.NewJSONHandler(&log, nil)), dispatch: func(context.Context, []byte) error { panic("sorry") }}
+	err := w.Work(t.Context(), &river.Job[event]{
+		JobRow: &rivertype.JobRow{Attempt: 1, MaxAttempts: 3},
+		Args:   event{"evt_1", "a.b", []byte("the body")},
+	})
+	require.EqualError(t, err, "riverinbox: dispatch panicked: sorry")
+	var line struct{ Level, Msg, Event, Type, Stack string }
+	require.NoError(t, json.Unmarshal(log.Bytes(), &line), "one line")
+	require.Contains(t, line.Stack, "TestWorkerLogsAPanic.func1")
+	line.Stack = ""
+	require.Equal(t, struct{ Level, Msg, Event, Type, Stack string }{"ERROR", "riverinbox: dispatch panicked", "evt_1", "a.b", ""}, line)
+	require.NotContains(t, log.String(), "the body")
+}
+
+// misfit is the error of a Dispatcher that can't decode an event.
+type misfit bool
+
+func (m misfit) Error() string   { return "data.grantId: number, string wanted" }
+func (m misfit) Malformed() bool { return bool(m) }
+
+func TestWorkerLogsTheFirstMalformedAttempt(t *testing.T) {
+	tests := []struct {
+		name     string
+		err      error
+		metadata string
+		logged   bool
+	}{
+		{"malformed", misfit(true), `{}`, true},
+		{"malformed, wrapped", fmt.Errorf("dispatch: %w", misfit(true)), `{"traceparent":"00-1"}`, true},
+		{"no metadata", misfit(true), ``, true},
+		{"logged before", misfit(true), `{"grantexhook_malformed": true}`, false},
+		{"an error that says it isn't", misfit(false), `{}`, false},
+		{"another failure", errors.New("failed"), `{}`, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var log bytes.Buffer
+			w := &worker{log: slog.New(slog.NewTextHandler(&log, nil)), dispatch: func(context.Context, []byte) error { return test.err }}
+			err := w.Work(t.Context(), &river.Job[event]{
+				JobRow: &rivertype.JobRow{ID: 7, Attempt: 2, MaxAttempts: 3, Metadata: []byte(test.metadata)},
+				Args:   event{"evt_1", "a.b", []byte("the body")},
+			})
+			require.ErrorIs(t, err, test.err)
+			require.Equal(t, test.logged, strings.Contains(log.String(), "level=ERROR msg=\"riverinbox: event malformed"))
+			require.Equal(t, test.logged, strings.Contains(log.String(), "event=evt_1 type=a.b job=7 error="))
+			require.NotContains(t, log.String(), "the body")
+		})
+	}
+}
+
 // River looks into the errors of a handler, for what they ask of it.
 func TestWorkerKeepsTheError(t *testing.T) {
 	failed := errors.New("failed")
