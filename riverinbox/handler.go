@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -38,15 +37,22 @@ func (event) InsertOpts() river.InsertOpts {
 	}
 }
 
-// Handler returns the handler to which Grantex delivers. verify has to be the
-// Middleware of a grantexhook.Verifier, and Handler panics if it is nil: whatever
-// verify lets through is taken in.
+// Handler returns the handler to which Grantex delivers. verify must be the
+// Middleware of a grantexhook.Verifier, alone or with middleware inside it, and
+// Handler panics if it's nil: whatever verify lets through is stored.
 //
-// An event is stored, and only when that is committed the answer is 200; so it is
-// for an event that the inbox holds already, in whatever state, which is stored
-// once. The other answers are 400 if the body could not be read, 422 if it is no
-// event, and 503 if it could not be stored within nine seconds; Grantex then tries
-// again. It takes deliveries in whether [Inbox.Start] was called or not.
+// It answers 200 once the event is committed, and also if the inbox has the event
+// already, in whatever state; an event is stored once. It answers 400 if the body
+// can't be read, and 503 if the event can't be stored within nine seconds. Grantex
+// then retries. Conflicts with other transactions, which PostgreSQL reports at the
+// isolation levels above read committed, are retried within these nine seconds.
+//
+// An inbox knows no types of event, so 422 means only that the body isn't a JSON
+// object with a non-empty string id and type. Everything else is stored, whatever
+// its createdAt and data are. What the handler's type then can't take shows up when
+// the event is dispatched; see the package's documentation.
+//
+// Handler stores deliveries whether [Inbox.Start] was called or not.
 func (in *Inbox[TTx]) Handler(verify func(http.Handler) http.Handler) http.Handler {
 	if verify == nil {
 		panic("riverinbox: Handler needs the Middleware of a Verifier; without it anybody could put events into the inbox")
@@ -78,19 +84,18 @@ func (in *Inbox[TTx]) take(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parse finds what an event of grantexhook has to have. Its errors do not quote
-// the body.
+// parse finds what an event must have to be known again. Its errors don't quote
+// the body. PostgreSQL can't keep a NUL, so the id and type that River keeps have
+// a substitute for it; the body, which is what is dispatched, stays as it came.
 func parse(body []byte) (event, error) {
 	var e struct{ ID, Type string }
 	switch {
 	case json.Unmarshal(body, &e) != nil:
-		return event{}, errors.New("the body is no event")
+		return event{}, errors.New("the body isn't an object with a string id and type")
 	case e.ID == "" || e.Type == "":
-		return event{}, errors.New("the event has no id or no type")
-	case strings.ContainsRune(e.ID+e.Type, 0):
-		return event{}, errors.New("the id or the type has a NUL, which PostgreSQL cannot keep")
+		return event{}, errors.New("the event's id or type is missing or empty")
 	}
-	return event{e.ID, e.Type, body}, nil
+	return event{withoutNUL(e.ID), withoutNUL(e.Type), body}, nil
 }
 
 // store returns once the event is in the database; stored is false if it was

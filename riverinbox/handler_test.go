@@ -71,7 +71,16 @@ func TestHandlerAnswers(t *testing.T) {
 	}{
 		{"an event", `{"id":"evt_1","type":"a.b"}`, 200, "stored"},
 		{"of a type and with fields that nobody knows", `{"id":"evt_2","type":"?","later":[1]}`, 200, "stored"},
-		{"with a time that is none, which dispatch may judge", `{"id":"evt_3","type":"a.b","createdAt":7}`, 200, "stored"},
+		{"a createdAt that isn't a time", `{"id":"evt_3","type":"a.b","createdAt":7}`, 200, "stored"},
+		{"an empty createdAt", `{"id":"createdAt_1","type":"grant.created","createdAt":""}`, 200, "stored"},
+		{"a createdAt that is an object", `{"id":"createdAt_2","type":"grant.created","createdAt":{"a":1}}`, 200, "stored"},
+		{"data missing", `{"id":"data_1","type":"grant.created"}`, 200, "stored"},
+		{"data null", `{"id":"data_2","type":"grant.created","data":null}`, 200, "stored"},
+		{"data an array", `{"id":"data_3","type":"grant.created","data":[]}`, 200, "stored"},
+		{"data a number too large for any type", `{"id":"data_4","type":"grant.created","data":1e999}`, 200, "stored"},
+		{"data of other types than the handler's", `{"id":"data_5","type":"grant.created","data":{"grantId":7,"scopes":{}}}`, 200, "stored"},
+		{"an id with a NUL", `{"id":"nul\u0000","type":"a.b"}`, 200, "stored"},
+		{"a type with a NUL", `{"id":"nul","type":"a.b\u0000"}`, 200, "stored"},
 		{"known", `{"id":"known","type":"a.b"}`, 200, "duplicate"},
 		{"known, with another body", `{"type":"c.d","id":"known","data":{}}`, 200, "duplicate"},
 		{"an id that differs in case", `{"id":"Known","type":"a.b"}`, 200, "stored"},
@@ -87,8 +96,9 @@ func TestHandlerAnswers(t *testing.T) {
 		{"no id", `{"type":"a.b"}`, 422, "malformed"},
 		{"an empty id", `{"id":"","type":"a.b"}`, 422, "malformed"},
 		{"an id that is a number", `{"id":4,"type":"a.b"}`, 422, "malformed"},
-		{"an id with a NUL", `{"id":"evt_4\u0000","type":"a.b"}`, 422, "malformed"},
-		{"a type with a NUL", `{"id":"evt_4","type":"a.b\u0000"}`, 422, "malformed"},
+		{"an id that is null", `{"id":null,"type":"a.b"}`, 422, "malformed"},
+		{"a string", `"evt_4"`, 422, "malformed"},
+		{"a type that is an object", `{"id":"evt_4","type":{}}`, 422, "malformed"},
 		{"no type", `{"id":"evt_4"}`, 422, "malformed"},
 		{"an empty type", `{"id":"evt_4","type":""}`, 422, "malformed"},
 	}
@@ -101,7 +111,7 @@ func TestHandlerAnswers(t *testing.T) {
 			require.Equal(t, test.answer == "stored", len(jobs(t, in)) == before+1)
 		})
 	}
-	require.Equal(t, 13, strings.Count(log.String(), "delivery refused"))
+	require.Equal(t, 14, strings.Count(log.String(), "delivery refused"))
 	require.NotContains(t, log.String(), "evt_4", "part of a body")
 }
 
