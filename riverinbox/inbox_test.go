@@ -154,6 +154,48 @@ func TestStartAgain(t *testing.T) {
 	}
 }
 
+// If the context ends late in a Start, River has begun to work and reports no
+// error. All of it has stopped again before Start returns.
+func TestStartCancelledWhileStarting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	handled := make(chan bool, 1)
+	driver := startingDriver{riversqlite.New(open(t, filepath.Join(t.TempDir(), "inbox.db"))), cancel}
+	in, err := riverinbox.New(driver, func(context.Context, []byte) error { handled <- true; return nil }, &riverinbox.Options{Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.NoError(t, in.Migrate(t.Context()))
+	require.ErrorIs(t, in.Start(ctx), context.Canceled)
+	select {
+	case <-in.Client().Stopped():
+	default:
+		require.Fail(t, "River still runs")
+	}
+	start(t, in)
+	post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
+	receive(t, handled)
+}
+
+// A startingDriver calls a function when River looks up its queue, which is the
+// last thing that Start waits for.
+type startingDriver struct {
+	riverdriver.Driver[*sql.Tx]
+	call func()
+}
+
+func (d startingDriver) GetExecutor() riverdriver.Executor {
+	return startingExecutor{d.Driver.GetExecutor(), d.call}
+}
+
+type startingExecutor struct {
+	riverdriver.Executor
+	call func()
+}
+
+func (e startingExecutor) QueueCreateOrSetUpdatedAt(ctx context.Context, params *riverdriver.QueueCreateOrSetUpdatedAtParams) (*rivertype.Queue, error) {
+	defer e.call()
+	return e.Executor.QueueCreateOrSetUpdatedAt(ctx, params)
+}
+
 // What is taken in is handled, with the bytes that came, in the time that the
 // option allows, and whether the inbox was started before or after.
 func TestWork(t *testing.T) {
@@ -250,6 +292,46 @@ func TestWorkIsGivenUp(t *testing.T) {
 	require.NotContains(t, log.String(), "user_of_mine")
 	require.NotContains(t, log.String(), "eyJp", "the body in base64")
 }
+
+// misfit is the error of a Dispatcher that can't decode an event.
+type misfit struct{}
+
+func (misfit) Error() string   { return "data.grantId: number, string wanted" }
+func (misfit) Malformed() bool { return true }
+
+// The first malformed attempt is logged at Error, even if others failed before it,
+// and those that follow are like any failure.
+func TestWorkOnAMalformedEvent(t *testing.T) {
+	var log syncBuffer
+	var n atomic.Int32
+	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")),
+		func(context.Context, []byte) error {
+			if n.Add(1) == 1 {
+				return errors.New("database gone")
+			}
+			return fmt.Errorf("dispatch: %w", misfit{})
+		},
+		&riverinbox.Options{
+			Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Configure: func(c *river.Config) {
+				c.MaxAttempts = 4
+				c.RetryPolicy = atOnce{}
+			},
+		})
+	start(t, in)
+	post(in.Handler(trusted), `{"id":"evt_1","type":"a.b","data":{"principalId":"user_of_mine"}}`)
+	job := waitForState(t, in, rivertype.JobStateDiscarded)
+	require.Len(t, job.Errors, 4)
+	require.Equal(t, 1, strings.Count(log.String(), `level=ERROR msg="riverinbox: event malformed`))
+	require.Contains(t, log.String(), fmt.Sprintf(`event=evt_1 type=a.b job=%d error="dispatch: data.grantId: number, string wanted"`, job.ID))
+	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "the other one is of the event that was given up")
+	require.NotContains(t, log.String(), "user_of_mine")
+}
+
+// atOnce is River's schedule without the waits.
+type atOnce struct{}
+
+func (atOnce) NextRetry(*rivertype.JobRow) time.Time { return time.Now() }
 
 type syncBuffer struct {
 	mu sync.Mutex
