@@ -29,7 +29,11 @@ func main() {
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, revoke)
 
-	db, err := sql.Open("sqlite", "file:"+cmp.Or(os.Getenv("INBOX"), "inbox.db")+
+	path := cmp.Or(os.Getenv("INBOX"), "inbox.db")
+	if err := createPrivate(path); err != nil {
+		log.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path+
 		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
 	if err != nil {
 		log.Fatal(err)
@@ -58,12 +62,24 @@ func main() {
 	}, inbox.Stop)
 }
 
-// revoke takes a while, and tells by its context's end that it must not go on.
+// createPrivate makes sure that only the owner can read the events. SQLite would
+// create the file with mode 0644; it gives its -wal and -shm the mode of the file.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Chmod(0o600) // it may have been there
+}
+
+// revoke takes a while, and returns early if its context ends. It quotes what the
+// sender wrote: a newline in it can't begin a log line.
 func revoke(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-	log.Printf("grant %s: begins", e.Data.GrantID)
+	log.Printf("grant %q: begins", e.Data.GrantID)
 	select {
 	case <-time.After(3 * time.Second):
-		log.Printf("grant %s: revoked", e.Data.GrantID)
+		log.Printf("grant %q: revoked", e.Data.GrantID)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err() // it is tried again

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -32,19 +35,56 @@ func TestKilled(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusOK, resp.StatusCode)
-	first.waitFor(t, "grant grnt_1: begins")
+	first.waitFor(t, `grant "grnt_1": begins`)
+	requirePrivate(t, filepath.Join(dir, "inbox.db"), filepath.Join(dir, "inbox.db-wal"), filepath.Join(dir, "inbox.db-shm"))
 	require.NoError(t, first.Process.Kill())
 	first.Wait()
 	require.NotContains(t, first.logged(t), "revoked")
 
 	second := start(t, path)
-	second.waitFor(t, "grant grnt_1: revoked")
+	second.waitFor(t, `grant "grnt_1": revoked`)
 	if runtime.GOOS == "windows" { // has no signal for it
 		return
 	}
 	require.NoError(t, second.Process.Signal(os.Interrupt))
 	require.NoError(t, second.Wait())
-	require.Equal(t, 1, strings.Count(second.logged(t), "grant grnt_1: revoked"))
+	require.Equal(t, 1, strings.Count(second.logged(t), `grant "grnt_1": revoked`))
+}
+
+// requirePrivate checks that nobody but the owner can read the files.
+func requirePrivate(t *testing.T, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		if runtime.GOOS != "windows" { // keeps who may read a file elsewhere
+			require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), path)
+		}
+	}
+}
+
+func TestCreatePrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	require.NoError(t, os.WriteFile(path, []byte("events"), 0o644))
+	require.NoError(t, createPrivate(path))
+	requirePrivate(t, path)
+	kept, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "events", string(kept))
+	require.Error(t, createPrivate(filepath.Join(path, "below a file")))
+}
+
+// What a sender wrote can't begin a line of the log.
+func TestRevokeQuotes(t *testing.T) {
+	var b bytes.Buffer
+	log.SetOutput(&b)
+	defer log.SetOutput(os.Stderr)
+	synctest.Test(t, func(t *testing.T) {
+		e := grantexhook.Event[grantexhook.GrantRevoked]{Data: grantexhook.GrantRevoked{GrantID: "grnt_1\n2026/11/26 12:00:00 forged\r\x1b[2J"}}
+		require.NoError(t, revoke(t.Context(), e))
+	})
+	require.Equal(t, 2, strings.Count(b.String(), "\n"), b.String())
+	require.Equal(t, 2, strings.Count(b.String(), `"grnt_1\n2026/11/26 12:00:00 forged\r\x1b[2J"`), b.String())
 }
 
 // A program is the example as it runs.
