@@ -143,6 +143,32 @@ func TestInboxKeepsBytes(t *testing.T) {
 	})
 }
 
+// An id or a type that PostgreSQL can't keep as it is doesn't lose the event.
+func TestInboxKeepsNULs(t *testing.T) {
+	bodies := []string{`{"id":"evt_1\u0000","type":"a.b"}`, `{"id":"evt_2","type":"a.b\u0000"}`}
+	onEachInbox(t, func(t *testing.T, p place) {
+		got := make(chan string, len(bodies))
+		in := newInbox(t, p, func(_ context.Context, body []byte) error { got <- string(body); return nil }, riverinbox.Options{})
+		in.start(t)
+		srv := httptest.NewServer(in.Handler(newInboxVerifier(t).Middleware))
+		defer srv.Close()
+		for _, body := range bodies {
+			for _, want := range []string{"stored", "duplicate"} {
+				status, answer, err := post(t.Context(), srv.Client(), srv.URL, inboxSecret, []byte(body))
+				require.NoError(t, err)
+				require.Equal(t, http.StatusOK, status)
+				require.Equal(t, want, answer)
+			}
+			select {
+			case b := <-got:
+				require.Equal(t, body, b)
+			case <-time.After(20 * time.Second):
+				require.Fail(t, "it was not handled")
+			}
+		}
+	})
+}
+
 // However slow the work is, the answers do not wait for it.
 func TestInboxAnswersBeforeTheWork(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {

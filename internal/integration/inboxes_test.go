@@ -1,12 +1,14 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,6 +124,24 @@ func (in *testInbox) count(t testing.TB, state rivertype.JobState) int {
 		n += len(list.Jobs)
 		params = params.After(list.LastCursor)
 	}
+}
+
+// An inboxLog is what an inbox logs, from whichever goroutine.
+type inboxLog struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *inboxLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *inboxLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func eventBody(id, grant string) []byte {
