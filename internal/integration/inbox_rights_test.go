@@ -1,0 +1,129 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook/riverinbox"
+)
+
+// tableGrants is what the documentation of riverinbox says a role needs that
+// doesn't own River's tables.
+var tableGrants = []string{
+	"GRANT USAGE ON SCHEMA %[1]s TO %[2]s",
+	"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %[1]s TO %[2]s",
+	"GRANT USAGE ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s",
+}
+
+// limitedRole returns the URL for a new role with just these grants in the schema
+// of another URL, whose names they are given.
+func limitedRole(t *testing.T, owner string, grants ...string) string {
+	t.Helper()
+	u, err := url.Parse(owner)
+	require.NoError(t, err)
+	db, role := openPostgres(t, owner), randomName()
+	execSQL(t, db, "CREATE ROLE "+role+" LOGIN")
+	t.Cleanup(func() {
+		for _, statement := range []string{"DROP OWNED BY ", "DROP ROLE "} {
+			_, err := db.ExecContext(context.Background(), statement+role)
+			require.NoError(t, err)
+		}
+	})
+	for _, grant := range grants {
+		execSQL(t, db, fmt.Sprintf(grant, u.Query().Get("search_path"), role))
+	}
+	u.User = url.User(role)
+	return u.String()
+}
+
+// A role that owns nothing can run an inbox whose tables are there.
+func TestInboxRights(t *testing.T) {
+	owner := postgres(t, nil)
+	newInbox(t, place{"pgx", owner}, drop, riverinbox.Options{})
+	var log inboxLog
+	in := newInbox(t, place{"pgx", limitedRole(t, owner, tableGrants...)}, drop, riverinbox.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	in.start(t)
+	srv := httptest.NewServer(in.Handler(newInboxVerifier(t).Middleware))
+	defer srv.Close()
+	status, _, err := post(t.Context(), srv.Client(), srv.URL, inboxSecret, eventBody("evt_1", "grnt_1"))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, status)
+	require.Eventually(t, func() bool { return in.count(t, rivertype.JobStateCompleted) == 1 }, 20*time.Second, 50*time.Millisecond)
+	require.NotContains(t, log.String(), "denied")
+}
+
+// A role that may create tables in the schema needs nothing else to migrate and to
+// run. One that may not is refused, and leaves nothing behind: not a table, and not
+// a connection in a transaction that has failed.
+func TestInboxMigrationFails(t *testing.T) {
+	owner := postgres(t, nil)
+	admin := openPostgres(t, owner)
+	role := limitedRole(t, owner, tableGrants[0])
+	in := newUnmigrated(t, place{"pgx", role + "&pool_max_conns=1"})
+	require.ErrorContains(t, in.Migrate(t.Context()), "permission denied for schema")
+	var tables int
+	require.NoError(t, admin.QueryRow("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").Scan(&tables))
+	require.Zero(t, tables)
+
+	u, err := url.Parse(role)
+	require.NoError(t, err)
+	execSQL(t, admin, fmt.Sprintf("GRANT CREATE ON SCHEMA %s TO %s", u.Query().Get("search_path"), u.User.Username()))
+	require.NoError(t, in.Migrate(t.Context()))
+	require.NoError(t, in.Migrate(t.Context()))
+	require.Zero(t, in.count(t, rivertype.JobStateAvailable))
+}
+
+// newUnmigrated returns an inbox whose tables are not there.
+func newUnmigrated(t *testing.T, p place) *testInbox {
+	t.Helper()
+	in, err := openInbox(t.Context(), p, drop, riverinbox.Options{})
+	require.NoError(t, err)
+	t.Cleanup(in.close)
+	return in
+}
+
+// River rebuilds its indexes every night, which only their owner may.
+func TestInboxReindexing(t *testing.T) {
+	tests := []struct {
+		name  string
+		owns  bool
+		names []string
+		want  string // in the log
+	}{
+		{"the owner", true, nil, "Initiated reindex"},
+		{"another role", false, nil, "must be owner of index"},
+		{"switched off", false, []string{}, "num_reindexes_initiated=0"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // most of the time is waiting
+			where := place{"pgx", postgres(t, nil)}
+			newInbox(t, where, drop, riverinbox.Options{})
+			if !test.owns {
+				where.URL = limitedRole(t, where.URL, tableGrants...)
+			}
+			var log inboxLog
+			in := newInbox(t, where, drop, riverinbox.Options{
+				Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+				Configure: func(c *river.Config) {
+					c.ReindexerSchedule = river.PeriodicInterval(time.Second)
+					c.ReindexerIndexNames = test.names
+				},
+			})
+			in.start(t)
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), test.want) }, time.Minute, 50*time.Millisecond)
+			require.Equal(t, test.name == "another role", strings.Contains(log.String(), `level=ERROR msg="maintenance.Reindexer: Error reindexing"`), log.String())
+		})
+	}
+}
