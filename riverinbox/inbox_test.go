@@ -306,10 +306,13 @@ func TestWorkOnAMalformedEvent(t *testing.T) {
 	var n atomic.Int32
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")),
 		func(context.Context, []byte) error {
-			if n.Add(1) == 1 {
+			switch n.Add(1) {
+			case 1:
 				return errors.New("database gone")
+			case 2, 3, 4:
+				return fmt.Errorf("dispatch: %w", misfit{})
 			}
-			return fmt.Errorf("dispatch: %w", misfit{})
+			return nil // with a type that was mended
 		},
 		&riverinbox.Options{
 			Log: slog.New(slog.NewTextHandler(&log, nil)),
@@ -326,6 +329,10 @@ func TestWorkOnAMalformedEvent(t *testing.T) {
 	require.Contains(t, log.String(), fmt.Sprintf(`event=evt_1 type=a.b job=%d error="dispatch: data.grantId: number, string wanted"`, job.ID))
 	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "the other one is of the event that was given up")
 	require.NotContains(t, log.String(), "user_of_mine")
+
+	_, err := in.Client().JobRetry(t.Context(), job.ID)
+	require.NoError(t, err)
+	waitForState(t, in, rivertype.JobStateCompleted)
 }
 
 // atOnce is River's schedule without the waits.

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -117,7 +118,7 @@ func TestInboxTraces(t *testing.T) {
 	})
 }
 
-// What is stored, known already, handled and given up is counted.
+// What is stored, known already, not stored, handled and given up is counted.
 func TestInboxMetrics(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		o := newOtelInbox(t, p)
@@ -130,18 +131,28 @@ func TestInboxMetrics(t *testing.T) {
 			return o.count(t, rivertype.JobStateCompleted) == 1 && o.count(t, rivertype.JobStateDiscarded) == 1
 		}, 20*time.Second, 50*time.Millisecond)
 
+		db, err := sql.Open(p.Driver, p.URL)
+		require.NoError(t, err)
+		defer db.Close()
+		execSQL(t, db, "ALTER TABLE river_job RENAME TO elsewhere")
+		w := httptest.NewRecorder()
+		o.receiver.ServeHTTP(w, hooktest.NewRequest(t, inboxSecret, created))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		execSQL(t, db, "ALTER TABLE elsewhere RENAME TO river_job")
+
 		insert, work := "messaging.operation.name=insert_many,messaging.system=river", "messaging.operation.name=work,messaging.system=river"
 		want := map[string]int64{
-			"river.insert_count{status=ok,unique_skipped_as_duplicate=false}": 2,
-			"river.insert_count{status=ok,unique_skipped_as_duplicate=true}":  1,
-			"river.work_count{attempt=1,status=ok}":                           1,
-			"river.work_count{attempt=1,status=error}":                        1,
-			"river.work_count{attempt=2,status=error}":                        1, // given up
-			"messaging.client.sent.messages{" + insert + "}":                  3,
-			"messaging.client.consumed.messages{" + work + "}":                3,
-			"messaging.process.duration{" + work + "}":                        3,
-			"grantexhook.events{outcome=handled,type=grant.created}":          1,
-			"grantexhook.events{outcome=failed,type=grant.revoked}":           2,
+			"river.insert_count{status=ok,unique_skipped_as_duplicate=false}":    2,
+			"river.insert_count{status=ok,unique_skipped_as_duplicate=true}":     1,
+			"river.insert_count{status=error,unique_skipped_as_duplicate=false}": 1,
+			"river.work_count{attempt=1,status=ok}":                              1,
+			"river.work_count{attempt=1,status=error}":                           1,
+			"river.work_count{attempt=2,status=error}":                           1, // given up
+			"messaging.client.sent.messages{" + insert + "}":                     4,
+			"messaging.client.consumed.messages{" + work + "}":                   3,
+			"messaging.process.duration{" + work + "}":                           3,
+			"grantexhook.events{outcome=handled,type=grant.created}":             1,
+			"grantexhook.events{outcome=failed,type=grant.revoked}":              2,
 		}
 		got := o.counts(t)
 		for name, n := range want {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +27,8 @@ var tableGrants = []string{
 	"GRANT USAGE ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s",
 }
 
-// limitedRole returns the URL for a new role with just these grants in the schema
-// of another URL, whose names they are given.
+// limitedRole returns the URL for a new role that has just these grants. They are
+// formats for the schema, the role and the owner.
 func limitedRole(t *testing.T, owner string, grants ...string) string {
 	t.Helper()
 	u, err := url.Parse(owner)
@@ -41,7 +42,7 @@ func limitedRole(t *testing.T, owner string, grants ...string) string {
 		}
 	})
 	for _, grant := range grants {
-		execSQL(t, db, fmt.Sprintf(grant, u.Query().Get("search_path"), role))
+		execSQL(t, db, fmt.Sprintf(grant, u.Query().Get("search_path"), role, u.User.Username()))
 	}
 	u.User = url.User(role)
 	return u.String()
@@ -96,22 +97,23 @@ func newUnmigrated(t *testing.T, p place) *testInbox {
 // River rebuilds its indexes every night, which only their owner may.
 func TestInboxReindexing(t *testing.T) {
 	tests := []struct {
-		name  string
-		owns  bool
-		names []string
-		want  string // in the log
+		name   string
+		grants []string // of another role than the owner
+		names  []string
+		want   string // in the log
 	}{
-		{"the owner", true, nil, "Initiated reindex"},
-		{"another role", false, nil, "must be owner of index"},
-		{"switched off", false, []string{}, "num_reindexes_initiated=0"},
+		{"the owner", nil, nil, "Initiated reindex"},
+		{"a member of the owner", append(slices.Clone(tableGrants), "GRANT %[3]s TO %[2]s"), nil, "Initiated reindex"},
+		{"another role", tableGrants, nil, "must be owner of index"},
+		{"switched off", tableGrants, []string{}, "num_reindexes_initiated=0"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel() // most of the time is waiting
 			where := place{"pgx", postgres(t, nil)}
 			newInbox(t, where, drop, riverinbox.Options{})
-			if !test.owns {
-				where.URL = limitedRole(t, where.URL, tableGrants...)
+			if test.grants != nil {
+				where.URL = limitedRole(t, where.URL, test.grants...)
 			}
 			var log inboxLog
 			in := newInbox(t, where, drop, riverinbox.Options{
