@@ -27,6 +27,10 @@
 // messaging.message.id. A traceparent that does come is from a proxy of yours or
 // from a stranger; otelhttp.WithPublicEndpointFn makes it a link instead of the
 // parent.
+//
+// Behind riverinbox, events are handled after their requests have ended. River's own
+// middleware, otelriver, makes the span above that of the event and links it to the
+// request; see riverinbox's documentation.
 package otelhook
 
 import (

@@ -52,9 +52,9 @@ type Options struct {
 	// none, and it is an error there.
 	Schema string
 
-	// Log is told what the inbox could not store and which events were given up,
-	// at level Error, and what River has to say: [slog.Default], as it is when
-	// New is called, if nil.
+	// Log gets, at level Error, what the inbox could not store, which events are
+	// malformed and which were given up, and all that River logs. If nil, it's
+	// [slog.Default] as it is when New is called.
 	Log *slog.Logger
 
 	// Configure, if set, changes what else River has to offer: retention, the
