@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
+	"io/fs"
 	"log"
 	"net/http"
 	"os"
@@ -63,14 +65,20 @@ func main() {
 }
 
 // createPrivate makes sure that only the owner can read the events. SQLite would
-// create the file with mode 0644; it gives its -wal and -shm the mode of the file.
+// create its file with mode 0644. It gives -wal and -shm the mode of the file, but
+// those that an earlier run left keep theirs.
 func createPrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return f.Chmod(0o600) // it may have been there
+	f.Close()
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		if err := os.Chmod(name, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // revoke takes a while, and returns early if its context ends. It quotes what the

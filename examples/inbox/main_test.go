@@ -65,13 +65,25 @@ func requirePrivate(t *testing.T, paths ...string) {
 
 func TestCreatePrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	require.NoError(t, os.WriteFile(path, []byte("events"), 0o644))
 	require.NoError(t, createPrivate(path))
 	requirePrivate(t, path)
-	kept, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, "events", string(kept))
 	require.Error(t, createPrivate(filepath.Join(path, "below a file")))
+}
+
+// What an earlier run left becomes private, and is kept.
+func TestCreatePrivateAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	all := []string{path, path + "-wal", path + "-shm"}
+	for _, name := range all {
+		require.NoError(t, os.WriteFile(name, []byte("events"), 0o644))
+	}
+	require.NoError(t, createPrivate(path))
+	requirePrivate(t, all...)
+	for _, name := range all {
+		kept, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Equal(t, "events", string(kept))
+	}
 }
 
 // What a sender wrote can't begin a line of the log.
