@@ -52,8 +52,8 @@ type Options struct {
 	// none, and it is an error there.
 	Schema string
 
-	// Log gets, at level Error, what the inbox could not store, which events are
-	// malformed and which were given up, and all that River logs. If nil, it's
+	// Log gets, at level Error, the events that can't be stored, are malformed or
+	// are given up. River's own log lines go there too. If nil, it's
 	// [slog.Default] as it is when New is called.
 	Log *slog.Logger
 

@@ -46,8 +46,8 @@ func malformed(err error) bool {
 // malformedKey marks, in the metadata of a job, what has been logged.
 const malformedKey = "grantexhook_malformed"
 
-// reportMalformed logs a job's first malformed attempt where someone looks: the
-// retries don't help until the handler's type or the event is mended.
+// reportMalformed logs a job's first malformed attempt at level Error, since retries
+// don't help until the handler's type changes. Later ones are like other failures.
 func (w *worker) reportMalformed(ctx context.Context, job *river.Job[event], err error) {
 	var logged map[string]any
 	if json.Unmarshal(job.Metadata, &logged) == nil && logged[malformedKey] != nil {
