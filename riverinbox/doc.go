@@ -154,8 +154,9 @@
 // default_transaction_isolation is repeatable read or serializable, inserts that
 // conflict are retried until the nine seconds for storing are over, and River
 // retries its own statements. No delivery is refused for it, but River logs its
-// conflicts at level Error. Add default_transaction_isolation=read%20committed to
-// the inbox's connection string to avoid them.
+// conflicts at level Error. To avoid them, add
+// default_transaction_isolation=read%20committed to the inbox's connection string or,
+// behind a pooler, set it with ALTER ROLE.
 //
 // The role that calls [Inbox.Migrate] needs USAGE and CREATE on the schema, and
 // owns the tables it creates. If another role runs the inbox, grant it this after
