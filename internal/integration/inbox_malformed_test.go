@@ -39,7 +39,7 @@ func TestInboxAndMalformedEvents(t *testing.T) {
 		grantexhook.On(&d, func(context.Context, grantexhook.Event[grantexhook.GrantRevoked]) error { return nil })
 		in := newInbox(t, p, d.Dispatch, riverinbox.Options{
 			Log:       slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
-			Configure: func(c *river.Config) { c.MaxAttempts, c.RetryPolicy = 3, atOnce{} },
+			Configure: func(c *river.Config) { c.MaxAttempts, c.RetryPolicy = 3, noWait{} },
 		})
 		in.start(t)
 		srv := httptest.NewServer(in.Handler(newInboxVerifier(t).Middleware))

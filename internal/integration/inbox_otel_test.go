@@ -59,16 +59,16 @@ func newOtelInbox(t *testing.T, p place) *otelInbox {
 			MeterProvider:          meters,
 		}))
 		c.MaxAttempts = 2
-		c.RetryPolicy = atOnce{}
+		c.RetryPolicy = noWait{}
 	}})
 	o.receiver = spanned(tracers.Tracer("test"), o.Handler(newInboxVerifier(t).Middleware))
 	return o
 }
 
-// atOnce is River's schedule without the waits.
-type atOnce struct{}
+// noWait is River's schedule without the waits.
+type noWait struct{}
 
-func (atOnce) NextRetry(*rivertype.JobRow) time.Time { return time.Now() }
+func (noWait) NextRetry(*rivertype.JobRow) time.Time { return time.Now() }
 
 // spanned does what otelhttp.NewHandler does, as far as it matters here.
 func spanned(tracer trace.Tracer, next http.Handler) http.Handler {
