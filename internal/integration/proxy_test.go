@@ -30,7 +30,7 @@ type proxy struct {
 
 func newProxy(t testing.TB, network, server string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listenLoopback()
 	require.NoError(t, err)
 	p := &proxy{network: network, server: server, listener: l, state: proxyPasses, conns: make(map[net.Conn]bool)}
 	p.changed = sync.NewCond(&p.mu)

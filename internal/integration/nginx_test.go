@@ -1,0 +1,272 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+const refusalSecret = "the secret of the tests of refusals"
+
+type delivery struct {
+	header http.Header
+	body   []byte
+	status int // of the right answer
+}
+
+// A postFunc posts a delivery and returns the status of the answer.
+type postFunc func(delivery) (int, error)
+
+// TestRefusalArrives checks that a sender learns why its delivery failed, though
+// its body is larger than anyone wants to read. A connection that is closed with
+// bytes unread is reset, which destroys an answer on its way.
+func TestRefusalArrives(t *testing.T) {
+	backend := refusing(t)
+	proxied := startNginx(t, backend)
+	ways := []struct {
+		name string
+		post postFunc
+	}{
+		{"nginx that buffers", postBy("http://"+proxied+"/buffered", false)},
+		{"nginx that buffers, chunked", postBy("http://"+proxied+"/buffered", true)},
+		{"nginx that streams", postBy("http://"+proxied+"/streamed", false)},
+		{"nginx that streams, chunked", postBy("http://"+proxied+"/streamed", true)},
+		{"HTTP/1.0, writes all first", writeFirst(backend, 0)},
+		{"net/http", postBy("http://"+backend, false)},
+		{"net/http, chunked", postBy("http://"+backend, true)},
+	}
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			requireArrives(t, way.post, 8, 300<<10, 1<<20, 300<<10, 1<<20, 4<<20)
+		})
+	}
+}
+
+// TestRefusalArrivesAtSlowSenders checks the same of bodies that are still on
+// their way when their time is over.
+func TestRefusalArrivesAtSlowSenders(t *testing.T) {
+	requireArrives(t, writeFirst(refusing(t), 700*time.Millisecond), 100, 300<<10)
+}
+
+// requireArrives posts 100 deliveries that have to be refused, every other one
+// unsigned and the rest too large, and checks that 99 get their answer.
+func requireArrives(t *testing.T, post postFunc, atOnce int, sizes ...int) {
+	t.Helper()
+	const tries = 100
+	var deliveries []delivery
+	for _, size := range sizes {
+		body := bytes.Repeat([]byte("a"), size)
+		signed := make(http.Header)
+		grantexhook.Sign(signed, refusalSecret, body, time.Now())
+		deliveries = append(deliveries,
+			delivery{make(http.Header), body, http.StatusUnauthorized},
+			delivery{signed, body, http.StatusRequestEntityTooLarge})
+	}
+	got, lost := postEach(deliveries, tries, atOnce, post)
+	require.GreaterOrEqual(t, got["right"], tries-1, "%v, %v", got, lost)
+}
+
+// postEach posts the deliveries in turn, counts the answers, and returns one of
+// the errors.
+func postEach(deliveries []delivery, tries, atOnce int, post postFunc) (map[string]int, error) {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		got  = make(map[string]int)
+		lost error
+		free = make(chan struct{}, atOnce)
+	)
+	for i := range tries {
+		free <- struct{}{}
+		wg.Go(func() {
+			d := deliveries[i%len(deliveries)]
+			status, err := post(d)
+			<-free
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				got["lost"]++
+			case status != d.status:
+				got[http.StatusText(status)]++
+			default:
+				got["right"]++
+			}
+			lost = cmp.Or(lost, err)
+		})
+	}
+	wg.Wait()
+	return got, lost
+}
+
+// refusing serves the middleware and returns its address.
+func refusing(t *testing.T) string {
+	t.Helper()
+	v, err := grantexhook.NewVerifier(refusalSecret, &grantexhook.Options{Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	var d grantexhook.Dispatcher
+	s := httptest.NewServer(v.Middleware(&d))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// postBy posts by net/http, each body on a connection of its own.
+func postBy(url string, chunked bool) postFunc {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	return func(d delivery) (int, error) {
+		var r io.Reader = bytes.NewReader(d.body)
+		if chunked {
+			r = io.MultiReader(r) // net/http doesn't know its length
+		}
+		req, err := http.NewRequest(http.MethodPost, url, r)
+		if err != nil {
+			return 0, err
+		}
+		req.Header = d.header
+		resp, err := client.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		return readAnswer(resp)
+	}
+}
+
+// writeFirst posts by HTTP/1.0, in pieces over the time it is to take, and gives
+// up as soon as it can't write.
+func writeFirst(addr string, over time.Duration) postFunc {
+	return func(d delivery) (int, error) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		var head bytes.Buffer
+		fmt.Fprintf(&head, "POST / HTTP/1.0\r\nContent-Length: %d\r\n", len(d.body))
+		d.header.Write(&head)
+		head.WriteString("\r\n")
+		if _, err := conn.Write(head.Bytes()); err != nil {
+			return 0, err
+		}
+		const pieces = 20
+		for piece := range slices.Chunk(d.body, len(d.body)/pieces+1) {
+			time.Sleep(over / pieces)
+			if _, err := conn.Write(piece); err != nil {
+				return 0, err
+			}
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return 0, err
+		}
+		return readAnswer(resp)
+	}
+}
+
+func readAnswer(resp *http.Response) (int, error) {
+	defer resp.Body.Close()
+	_, err := io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+// nginxConfig has the folder, the address and the server behind it. One process
+// alone is easy to end.
+const nginxConfig = `
+daemon off;
+master_process off;
+pid %[1]s/nginx.pid;
+events {}
+http {
+	access_log off;
+	client_max_body_size 16m;
+	client_body_temp_path %[1]s/body;
+	proxy_temp_path %[1]s/proxy;
+	fastcgi_temp_path %[1]s/fastcgi;
+	uwsgi_temp_path %[1]s/uwsgi;
+	scgi_temp_path %[1]s/scgi;
+	server {
+		listen %[2]s;
+		location /buffered {
+			proxy_pass http://%[3]s;
+		}
+		location /streamed {
+			proxy_pass http://%[3]s;
+			proxy_http_version 1.1;
+			proxy_request_buffering off;
+		}
+	}
+}
+`
+
+// startNginx starts nginx before a server and returns its address.
+func startNginx(t *testing.T, backend string) string {
+	t.Helper()
+	program := findNginx(t)
+	l, err := listenLoopback()
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close()) // nginx can't take it over
+	dir := t.TempDir()
+	config := filepath.Join(dir, "nginx.conf")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, addr, backend), 0o600))
+
+	var output bytes.Buffer
+	cmd := exec.Command(program, "-p", dir, "-c", config, "-e", "stderr")
+	cmd.Stderr = &output
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	for range 500 {
+		select {
+		case <-ended:
+			t.Fatalf("nginx ended: %s", &output)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			return addr
+		}
+	}
+	t.Fatal("nginx doesn't listen after five seconds")
+	return ""
+}
+
+// findNginx returns the path of the program. Debian puts it where only root's
+// PATH leads.
+func findNginx(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"nginx", "/usr/sbin/nginx"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("nginx isn't installed, and CI is set")
+	}
+	t.Skip("nginx isn't installed; install it, for example Debian's nginx-light")
+	return ""
+}
