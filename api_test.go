@@ -190,16 +190,15 @@ func requireRefused(t testing.TB, err error, status int, code string) *grantexho
 	return refused
 }
 
-// collect gathers what an iterator yields, and its error.
+// collect gathers what an iterator yields before its first error.
 func collect(seq func(func(grantexhook.Delivery, error) bool)) (all []grantexhook.Delivery, err error) {
-	for d, e := range seq {
-		if e != nil {
-			err = e
-			continue // to see whether anything follows
+	for d, err := range seq {
+		if err != nil {
+			return all, err
 		}
 		all = append(all, d)
 	}
-	return all, err
+	return all, nil
 }
 
 func ids(all []grantexhook.Delivery) (ids []string) {

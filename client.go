@@ -252,6 +252,16 @@ func maybeHeard(err error) bool {
 	return ok && !e.unheard
 }
 
+// mayPass reports whether a call that failed may succeed if it is repeated. What
+// was never sent, or was refused for what it asks, fails again.
+func mayPass(err error) bool {
+	if e, ok := errors.AsType[*APIError](err); ok {
+		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)
+	}
+	_, sent := errors.AsType[*callError](err)
+	return sent
+}
+
 var userAgent = sync.OnceValue(func() string {
 	info, _ := debug.ReadBuildInfo()
 	return "grantexhook/" + version(info)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"time"
 
 	"grantex.dev/grantexhook"
@@ -199,4 +200,48 @@ func ExampleClient_Deliveries() {
 	}
 	// Output:
 	// whd_0 pending
+}
+
+// An account has a number of calls a minute, and a long list may take more. The
+// loop waits as long as the API asks for, and goes on with the same page.
+func ExampleClient_Deliveries_wait() {
+	grantex := newGrantex()
+	defer grantex.Close()
+	api := busyOnce(grantex.Config.Handler)
+	defer api.Close()
+	c := &grantexhook.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+
+	for d, err := range c.Deliveries(ctx, "wh_1", grantexhook.StatusPending) {
+		if refused, ok := errors.AsType[*grantexhook.APIError](err); ok && refused.StatusCode == http.StatusTooManyRequests {
+			fmt.Println("waiting", refused.RetryAfter)
+			select {
+			case <-time.After(refused.RetryAfter):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(d.ID, d.Status)
+	}
+	// Output:
+	// waiting 1s
+	// whd_0 pending
+}
+
+// busyOnce answers the first call with 429.
+func busyOnce(next http.Handler) *httptest.Server {
+	var called atomic.Bool
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if called.Swap(true) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
 }

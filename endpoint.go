@@ -114,29 +114,42 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 
 // Deliveries returns what Grantex has delivered, or is to deliver, to an
 // endpoint, the newest first: with this status, which is one of the Status
-// constants, or all if it is empty. It asks for a page of a hundred when the one
-// before is used up, and anew in each loop over it. An error is the last that
-// it yields, beside a zero Delivery. Only ctx bounds a list that grows faster than
-// it is read.
+// constants, or all if it is empty. It asks for the first page of a hundred when
+// a loop begins, and for the next when a page is used up. Only ctx bounds a list
+// that grows faster than it is read.
 //
-// The pages are cut from a list that changes meanwhile. New deliveries push
-// others on to the next page, so that one may come twice: tell by its ID.
-// Deliveries whose status becomes another leave the list of the old one and pull
-// others back to a page that was read already, so that these are missed. That
-// nothing comes at all means that there was nothing.
+// An error is yielded beside a zero Delivery. A loop that returns at an error
+// needs to know no more. If the loop goes on, the same page is asked for again:
+// the error itself loses no delivery and repeats none. Deliveries doesn't wait
+// before it asks, so the loop should, as the example does: for
+// [APIError].RetryAfter, or for some seconds if that is zero. Errors that may pass
+// are a broken connection, an answer that isn't the expected JSON, and the statuses
+// 408, 425, 429 and 5xx. Any other error is the last that is yielded, since the
+// same request can't succeed later: ctx has ended, an argument or a field of the
+// Client is invalid, or the API answered with another 4xx or with a redirect.
+//
+// The list may change between two pages. New deliveries push others to the next
+// page, where they come a second time: compare the ID. Deliveries whose status
+// changes leave a list with the old status, and pull others back to a page that
+// was read before, so these are missed. An empty sequence means there were no
+// deliveries.
 func (c *Client) Deliveries(ctx context.Context, endpointID, status string) iter.Seq2[Delivery, error] {
 	return func(yield func(Delivery, error) bool) {
-		for page, seen := 1, 0; ; page++ {
+		for page, seen := 1, 0; ; {
 			p, err := c.deliveries(ctx, endpointID, status, page)
 			if err != nil {
-				yield(Delivery{}, err)
-				return
+				last := ctx.Err() != nil || !mayPass(err) // if ctx ends in the loop's body, the next call fails with it
+				if !yield(Delivery{}, err) || last {
+					return
+				}
+				continue
 			}
 			for _, d := range p.Deliveries {
 				if !yield(d, nil) {
 					return
 				}
 			}
+			page++
 			seen += len(p.Deliveries)
 			if len(p.Deliveries) == 0 || seen >= *p.Total {
 				return

@@ -1,13 +1,16 @@
 package grantexhook_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -76,20 +79,159 @@ func TestDeliveriesBreak(t *testing.T) {
 
 func TestDeliveriesError(t *testing.T) {
 	a := newAPI(t, pages(1000, 0), says(503, "busy"))
-	var got []grantexhook.Delivery
-	var errs []error
-	for d, err := range a.client().Deliveries(t.Context(), "wh_1", grantexhook.StatusPending) {
-		got, errs = append(got, d), append(errs, err)
-	}
-	require.Len(t, got, 101)
-	require.Zero(t, got[100])
-	require.NoError(t, errs[99])
-	requireRefused(t, errs[100], 503, "")
-	require.Equal(t, "GET /v1/webhooks/wh_1/deliveries?page=2&pageSize=100&status=pending", a.lines()[1])
+	got, err := collect(a.client().Deliveries(t.Context(), "wh_1", grantexhook.StatusPending))
+	require.Len(t, got, 100)
+	requireRefused(t, err, 503, "")
+	require.Equal(t, []string{
+		"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100&status=pending",
+		"GET /v1/webhooks/wh_1/deliveries?page=2&pageSize=100&status=pending",
+	}, a.lines())
+}
 
-	for range a.client().Deliveries(t.Context(), "", "") {
-		break // at the error, as anywhere else
+// A loop that goes on after an error loses no delivery and gets none twice.
+func TestDeliveriesGoOn(t *testing.T) {
+	tests := []struct {
+		name  string
+		fails http.Handler
+	}{
+		{"408", says(408, "")},
+		{"425", says(425, "")},
+		{"429", says(429, `{"code":"RATE_LIMIT_EXCEEDED"}`)},
+		{"500", says(500, "")},
+		{"502", says(502, "<html>")},
+		{"503", says(503, "busy")},
+		{"504", says(504, "")},
+		{"520", says(520, "")},
+		{"page of a proxy", says(200, "<html>back soon</html>")},
+		{"other page", says(200, `{"deliveries":[{"id":"1"}],"total":250,"page":3}`)},
+		{"bad delivery among good ones", says(200, `{"deliveries":[{"id":"150"},{"id":""}],"total":250,"page":2}`)},
+		{"too large", says(200, strings.Repeat(" ", 1<<20+1))},
+		{"cut", cut(200, `{"deliveries":[`)},
+		{"no answer", raw("")},
 	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			pages := pages(250, 0)
+			a := newAPI(t, tt.fails, pages, tt.fails, tt.fails, pages, pages, tt.fails)
+			c := a.client()
+			c.HTTPClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // net/http repeats what a kept connection lost
+			got, errs := goOn(c.Deliveries(t.Context(), "wh_1", ""))
+			require.Len(t, errs, 3)
+			var want []string
+			for id := 250; id > 0; id-- {
+				want = append(want, strconv.Itoa(id))
+			}
+			require.Equal(t, want, ids(got))
+			var asked []string
+			for _, line := range a.lines() {
+				_, query, _ := strings.Cut(line, "?")
+				asked = append(asked, strings.TrimSuffix(query, "&pageSize=100"))
+			}
+			require.Equal(t, []string{"page=1", "page=1", "page=2", "page=2", "page=2", "page=3"}, asked)
+		})
+	}
+}
+
+// goOn gathers what a loop gets that ignores errors, up to a bound.
+func goOn(seq iter.Seq2[grantexhook.Delivery, error]) (all []grantexhook.Delivery, errs []error) {
+	for d, err := range seq {
+		if err == nil {
+			all = append(all, d)
+			continue
+		}
+		if errs = append(errs, err); len(errs) == 10 {
+			break
+		}
+	}
+	return all, errs
+}
+
+// An error that no second request can cure ends also a loop that would go on.
+func TestDeliveriesEnd(t *testing.T) {
+	ok := says(200, `{"deliveries":[],"total":0,"page":1}`)
+	tests := []struct {
+		name   string
+		answer http.Handler
+		change func(*grantexhook.Client)
+		id     string
+		status string
+		asks   int
+	}{
+		{"400", says(400, ""), nil, "wh_1", "", 1},
+		{"401", says(401, ""), nil, "wh_1", "", 1},
+		{"402", says(402, ""), nil, "wh_1", "", 1},
+		{"403", says(403, ""), nil, "wh_1", "", 1},
+		{"404", says(404, ""), nil, "wh_1", "", 1},
+		{"410", says(410, ""), nil, "wh_1", "", 1},
+		{"redirect", http.RedirectHandler("/v1/", 308), nil, "wh_1", "", 1},
+		{"no ID", ok, nil, "", "", 0},
+		{"other status", ok, nil, "wh_1", "bogus", 0},
+		{"no key", ok, func(c *grantexhook.Client) { c.APIKey = "" }, "wh_1", "", 0},
+		{"no URL", ok, func(c *grantexhook.Client) { c.BaseURL = "nowhere" }, "wh_1", "", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, tt.answer)
+			c := a.client()
+			if tt.change != nil {
+				tt.change(c)
+			}
+			got, errs := goOn(c.Deliveries(t.Context(), tt.id, tt.status))
+			require.Empty(t, got)
+			require.Len(t, errs, 1)
+			require.Len(t, a.lines(), tt.asks)
+		})
+	}
+}
+
+// When its context ends, a loop gets the context's error, and gets it once.
+func TestDeliveriesEndWithTheirContext(t *testing.T) {
+	never := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	tests := []struct {
+		name   string
+		answer http.Handler
+		cancel bool // at the first error
+		errs   int
+		asks   int
+	}{
+		{"under way", never, false, 1, 1},
+		{"between two requests", says(503, ""), true, 2, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, tt.answer)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if !tt.cancel {
+				time.AfterFunc(50*time.Millisecond, cancel)
+			}
+			_, errs := goOn(func(yield func(grantexhook.Delivery, error) bool) {
+				for d, err := range a.client().Deliveries(ctx, "wh_1", "") {
+					if tt.cancel {
+						cancel()
+					}
+					if !yield(d, err) {
+						return
+					}
+				}
+			})
+			require.Len(t, errs, tt.errs)
+			require.ErrorIs(t, errs[tt.errs-1], context.Canceled)
+			require.Len(t, a.lines(), tt.asks)
+		})
+	}
+}
+
+// A timeout of the HTTPClient isn't the end of the context.
+func TestDeliveriesGoOnAfterATimeout(t *testing.T) {
+	slow := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	a := newAPI(t, slow, pages(1, 0))
+	c := a.client()
+	c.HTTPClient = &http.Client{Timeout: 100 * time.Millisecond}
+	got, errs := goOn(c.Deliveries(t.Context(), "wh_1", ""))
+	require.Len(t, errs, 1)
+	require.ErrorIs(t, errs[0], context.DeadlineExceeded)
+	require.Len(t, got, 1)
 }
 
 // A page that cannot be the one asked for must not end the list, nor come twice.
