@@ -121,7 +121,7 @@ func ExampleClient_Rotate() {
 		return
 	}
 
-	// 2. Deploy a service that accepts both.
+	// 2. Accept both. The example SwapVerifier does so without a restart.
 	v, err := grantexhook.NewVerifier(string(twin.Secret), &grantexhook.Options{PreviousSecrets: []string{oldSecret}})
 	if err != nil {
 		fmt.Println(err)
@@ -150,7 +150,7 @@ func ExampleClient_Rotate() {
 		return
 	}
 
-	// 5. Deploy a service that accepts the new secret alone.
+	// 5. Accept the new secret alone, in the same way.
 	v, err = grantexhook.NewVerifier(string(twin.Secret), &grantexhook.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		fmt.Println(err)

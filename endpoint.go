@@ -181,16 +181,19 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 //
 //  1. Rotate, and keep the Secret and the CreatedAt of the twin, or the time if
 //     that is zero.
-//  2. Accept both: deploy [NewVerifier] with the new secret, and with the old
-//     one in [Options].PreviousSecrets. Until then the twin's deliveries are
-//     refused, which does no harm: the old endpoint brings the same events.
+//  2. Accept both, with the new secret as the argument of [NewVerifier] and the
+//     old one in [Options].PreviousSecrets. Until then the twin's deliveries get
+//     a 401, and are retried. With a [MemoryStore], swap the Verifier at once in
+//     the running process, for example in an atomic.Pointer[Verifier], and keep
+//     the Dispatcher. A restarted process has forgotten what it handled, and
+//     would handle the twin's retries again. With any other Store, restart.
 //  3. Wait until [Client.Deliveries] of the old endpoint with [StatusPending]
 //     yields none, or on a busy endpoint none that is older than the twin:
 //     [Client.Delete] would drop those. Look twice if there are more than a
 //     hundred, since they may slip from page to page.
 //  4. Delete the old endpoint. From then on, [VerificationFrom] no longer
 //     reports the SecretIndex of its secret.
-//  5. Deploy without the old secret.
+//  5. Drop the old secret, in the same way.
 //
 // If [Client.List] has no endpoint with this ID, the error wraps an [*APIError]
 // with StatusCode 404, as if the API had said so; it has no call to get just one.
