@@ -156,5 +156,5 @@ func TestAPIErrorRedirect(t *testing.T) {
 	require.Equal(t, "redirect to https://api.example.com, which is not followed; is Client.BaseURL right?",
 		refusedBy(t, location("https://me:word@api.example.com/?key="+apiKey)).Message)
 	require.Equal(t, "Permanent Redirect", refusedBy(t, says(308, "")).Message)
-	require.Regexp(t, "^redirect to http://127", refusedBy(t, location("/")).Message)
+	require.Regexp(t, `^redirect to http://(127\.0\.0\.1|\[::1\]):`, refusedBy(t, location("/")).Message)
 }

@@ -37,10 +37,8 @@ func (s *resetter) seen() (heard []string, conns int) {
 
 func newResetter(t *testing.T) *resetter {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	l := listenLoopback(t)
 	s := &resetter{Listener: l}
-	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -171,8 +169,7 @@ func TestMaybeCreated(t *testing.T) {
 // closedPort is an address at which nobody listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	l := listenLoopback(t)
 	l.Close()
 	return l.Addr().String()
 }

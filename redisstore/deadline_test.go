@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"context"
-	"net"
 	"slices"
 	"testing"
 	"time"
@@ -125,8 +124,7 @@ func wantDeadline(t *testing.T, s *redisstore.Store) {
 }
 
 func TestNoServer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	l := listenLoopback(t)
 	require.NoError(t, l.Close())
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {

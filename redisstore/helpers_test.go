@@ -156,13 +156,24 @@ type proxy struct {
 	mute atomic.Bool // no answer goes through
 }
 
+// listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine
+// whose loopback has IPv6 alone.
+func listenLoopback(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		l, err = net.Listen("tcp", "[::1]:0")
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
 // listen returns the options with which a client gets to p.
 func (p *proxy) listen(t *testing.T, to *redis.Options) *redis.Options {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
-	t.Cleanup(func() { l.Close() })
+	l := listenLoopback(t)
 	wg.Go(func() {
 		for {
 			client, err := l.Accept()

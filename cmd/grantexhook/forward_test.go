@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -146,7 +145,7 @@ func TestForwardTypes(t *testing.T) {
 // connection, which breaks where the recording ends.
 func TestForwardTheRecordedStream(t *testing.T) {
 	raw, want := recordedStream(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listenOn("127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	go func() {

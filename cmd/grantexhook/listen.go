@@ -64,12 +64,31 @@ func (l *listener) run(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	socket, err := net.Listen("tcp", l.addr)
+	socket, err := listenOn(l.addr)
 	if err != nil {
 		return failed(err, "grantexhook listen -addr 127.0.0.1:0 takes any free port")
 	}
 	l.introduce(socket.Addr(), secret, made)
 	return l.serve(ctx, socket, v.Middleware(l.dispatcher()))
+}
+
+// listenOn takes ::1 in the place of 127.0.0.1 on a machine whose loopback has
+// IPv6 alone.
+func listenOn(addr string) (net.Listener, error) {
+	socket, err := net.Listen("tcp", addr)
+	host, port, _ := net.SplitHostPort(addr)
+	if err == nil || host != "127.0.0.1" || hasIPv4() {
+		return socket, err
+	}
+	return net.Listen("tcp", net.JoinHostPort("::1", port))
+}
+
+func hasIPv4() bool {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		socket.Close()
+	}
+	return err == nil
 }
 
 func (l *listener) secretOrNew() (secret string, made bool, err error) {

@@ -108,6 +108,9 @@ type program struct {
 func start(t *testing.T, path string) *program {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil { // a machine whose loopback has IPv6 alone
+		l, err = net.Listen("tcp", "[::1]:0")
+	}
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())

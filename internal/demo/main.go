@@ -79,8 +79,12 @@ func build(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
+// freeAddr returns an address of ::1 on a machine whose loopback has IPv6 alone.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		l, err = net.Listen("tcp", "[::1]:0")
+	}
 	if err != nil {
 		return "", err
 	}

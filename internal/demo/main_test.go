@@ -24,7 +24,7 @@ func TestRun(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	want := []string{
 		`^examples/nethttp has started`,
-		`^    .* listening on 127\.0\.0\.1:\d+$`,
+		`^    .* listening on (127\.0\.0\.1|\[::1\]):\d+$`,
 		`^grant\.created +→ 200 handled: `,
 		`^    .* "grnt_\w{26}".*"calendar:read"`,
 		`^token\.issued +→ 200 handled: `,
@@ -43,7 +43,7 @@ func TestRun(t *testing.T) {
 		require.Regexp(t, want[i], line)
 	}
 
-	addr := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(lines[1])
+	addr := regexp.MustCompile(`(127\.0\.0\.1|\[::1\]):\d+`).FindString(lines[1])
 	_, err := net.DialTimeout("tcp", addr, time.Second)
 	require.Error(t, err, "the example outlived the demo")
 }
