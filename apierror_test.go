@@ -2,6 +2,8 @@ package grantexhook_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -144,6 +146,36 @@ func TestAPIErrorRetryAfter(t *testing.T) {
 	require.Equal(t, 60*time.Second, waits("60"))
 	require.InDelta(t, time.Hour, waits(time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), float64(time.Minute))
 	require.Zero(t, waits("soon"))
+}
+
+// Of all answers that aren't 2xx, 300 to 399 may be redirects. Any other Location
+// is of another kind.
+func TestAPIErrorStatus(t *testing.T) {
+	const redirect = "redirect to https://api.example.com, which is not followed; is Client.BaseURL right?"
+	tests := []struct {
+		status         int
+		to, body, want string
+	}{
+		{300, "https://api.example.com", `{"webhooks":[]}`, redirect},
+		{300, "", `{"webhooks":[]}`, "Multiple Choices"},
+		{399, "https://api.example.com", "", redirect},
+		{400, "https://api.example.com", "", "Bad Request"},
+		{503, "https://api.example.com", "", "Service Unavailable"},
+		{503, "https://api.example.com", "<title>back soon</title>", "back soon"},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.status, tt.to, tt.body), func(t *testing.T) {
+			got := refusedBy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if tt.to != "" {
+					w.Header().Set("Location", tt.to)
+				}
+				w.WriteHeader(tt.status)
+				io.WriteString(w, tt.body)
+			}))
+			require.Equal(t, tt.status, got.StatusCode)
+			require.Equal(t, tt.want, got.Message)
+		})
+	}
 }
 
 func TestAPIErrorRedirect(t *testing.T) {

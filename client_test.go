@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -130,6 +131,7 @@ func TestClientRefusesAnswers(t *testing.T) {
 		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), true, "other bytes"},
 		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), true, "with 33 other bytes"},
 		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), false, "other bytes"},
+		{"wrong type beside the right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,"id":"wh_1","secret":["`+secret+`"]}`), false, "other bytes"},
 		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), true, "the answer is larger than 1048576 bytes"},
 		{"cut", cut(200, `{"webhooks":[`), true, "reading the answer: unexpected EOF"},
 		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), true, "the answer is 101, which is none; is Client.BaseURL right?"},
@@ -156,6 +158,60 @@ func TestClientTakesTheLargestAnswer(t *testing.T) {
 	body := `{"webhooks":[]}`
 	a := newAPI(t, says(200, body+strings.Repeat(" ", 1<<20-len(body))))
 	require.NoError(t, list(t.Context(), a.client()))
+}
+
+// A closing body keeps whether it was closed.
+type closing struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closing) Close() error { c.closed = true; return nil }
+
+// TestClientClosesAnswers checks that every answer gives its connection back.
+func TestClientClosesAnswers(t *testing.T) {
+	tests := []struct {
+		name     string
+		status   int
+		body     string
+		breaks   bool // off, after the body
+		followed bool // a redirect, within the Transport
+	}{
+		{"right", 200, `{"webhooks":[]}`, false, false},
+		{"no content", 204, "", false, false},
+		{"no JSON", 200, "<html>", false, false},
+		{"too large", 200, strings.Repeat(" ", 1<<21), false, false},
+		{"breaks off", 200, "{", true, false},
+		{"other protocol", 101, "", false, false},
+		{"redirect", 302, "", false, false},
+		{"followed redirect", 200, "{}", false, true},
+		{"refused", 404, "{}", false, false},
+		{"refused and breaks off", 503, "{", true, false},
+	}
+	for _, tt := range tests {
+		for _, call := range everyCall {
+			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
+				var bodies []*closing
+				c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+					body := &closing{Reader: strings.NewReader(tt.body)}
+					if tt.breaks {
+						body.Reader = io.MultiReader(body.Reader, iotest.ErrReader(io.ErrUnexpectedEOF))
+					}
+					bodies = append(bodies, body)
+					resp := &http.Response{StatusCode: tt.status, Header: http.Header{"Location": {"/"}}, Body: body, Request: r}
+					if tt.followed {
+						resp.Request = &http.Request{Response: new(http.Response)}
+					}
+					return resp, nil
+				})}}
+				call.call(t.Context(), c)
+				require.NotEmpty(t, bodies)
+				for _, body := range bodies {
+					require.True(t, body.closed)
+				}
+			})
+		}
+	}
 }
 
 // endless is a body that counts what is read of it.

@@ -184,6 +184,9 @@ func TestForwardConnectsAgain(t *testing.T) {
 		{"cut in an event", cut(stream(keepalive, "data: {", 10*time.Second)), 11 * time.Second, 11500 * time.Millisecond, []string{"broke off within an event, which is lost"}},
 		{"silent from the beginning", stream(time.Hour), 91 * time.Second, 91500 * time.Millisecond, []string{"nothing came for 1m30s, not even a keepalive; connecting again in 1"}},
 		{"silent later", stream(80*time.Second, keepalive, 80*time.Second, keepalive, time.Hour), 251 * time.Second, 251500 * time.Millisecond, []string{"nothing came for 1m30s"}},
+		{"500", refuse(500, ""), time.Second, 1500 * time.Millisecond, []string{"the API answered 500: Internal Server Error; connecting again in 1"}},
+		{"503 with a Location", refuse(503, "", "Location", "http://receiver.test/elsewhere"), time.Second, 1500 * time.Millisecond, []string{"the API answered 503: Service Unavailable; connecting again in 1"}},
+		{"408", refuse(408, ""), time.Second, 1500 * time.Millisecond, []string{"the API answered 408: Request Timeout; connecting again in 1"}},
 		{"out of order", refuse(503, "<title>Sorry</title>"), time.Second, 1500 * time.Millisecond, []string{"the API answered 503: Sorry; connecting again in 1"}},
 		{"told to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * time.Second, 59 * time.Second, []string{"the API answered 429: Slow down; connecting again in 59s"}},
 		{"told to wait for nothing", refuse(429, "", "Retry-After", "0"), time.Second, 1500 * time.Millisecond, []string{"429"}},
@@ -249,6 +252,8 @@ func TestForwardEnds(t *testing.T) {
 		{"forbidden", refuse(403, ""), "the API answered 403: Forbidden"},
 		{"another API", refuse(404, `{"message":"Route not found"}`), "the API answered 404: Route not found"},
 		{"redirect", refuse(307, "", "Location", "http://receiver.test/elsewhere?x"), "the API answered 307: redirect to http://receiver.test, which is not followed"},
+		{"300", refuse(300, "", "Location", "http://receiver.test/elsewhere"), "the API answered 300: redirect to http://receiver.test, which is not followed"},
+		{"300 without a Location", refuse(300, ""), "the API answered 300: Multiple Choices"},
 		{"wrong types", refuse(400, `{"message":"Invalid types"}`), "the API answered 400: Invalid types"},
 		{"no stream", refuse(200, "<html>", "Content-Type", "text/html"), "the answer is no event stream; is GRANTEX_URL right?"},
 	}
@@ -262,6 +267,48 @@ func TestForwardEnds(t *testing.T) {
 				require.Len(t, api.asked, 1)
 				require.Empty(t, rec.bodies)
 			})
+		})
+	}
+}
+
+// A closing body keeps whether it was closed.
+type closing struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closing) Close() error { c.closed = true; return nil }
+
+// A roundTripper is a transport that is a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestForwardClosesAnswers checks that no session leaves a connection behind.
+func TestForwardClosesAnswers(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		kind   string
+		body   string
+	}{
+		{"stream", 200, "text/event-stream", keepalive},
+		{"cut stream", 200, "text/event-stream", "data: {"},
+		{"no stream", 200, "text/html", "<html>"},
+		{"refused", 401, "application/json", "{}"},
+		{"busy", 503, "text/html", ""},
+		{"redirect", 307, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			answer := &closing{Reader: strings.NewReader(tt.body)}
+			transport := roundTripper(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: tt.status, Header: http.Header{"Content-Type": {tt.kind}}, Body: answer, Request: r}, nil
+			})
+			client := grantexhook.Client{APIKey: testKey, BaseURL: "http://api.test"}
+			f := &forwarder{app: &app{stderr: &output{w: io.Discard}}, stream: newStreamer(client, transport, eventTypes())}
+			require.Error(t, f.session(t.Context()))
+			require.True(t, answer.closed)
 		})
 	}
 }

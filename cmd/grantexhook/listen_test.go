@@ -121,6 +121,17 @@ func TestListenShowsCaptures(t *testing.T) {
 	require.Contains(t, l.stderr.String(), "evt_01M843VCJBX59VN92Y0MNSTV3N grant.created: duplicate\n")
 }
 
+// TestNewSecret checks that every run has a secret of its own.
+func TestNewSecret(t *testing.T) {
+	seen := map[string]bool{}
+	for range 10 {
+		secret := newSecret()
+		require.Regexp(t, "^[0-9a-f]{48}$", secret)
+		seen[secret] = true
+	}
+	require.Len(t, seen, 10)
+}
+
 // TestListenJSON holds that a script gets the very bytes.
 func TestListenJSON(t *testing.T) {
 	l := listen(t, "", "-json", "-path", "/x/y")

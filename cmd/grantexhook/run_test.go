@@ -117,8 +117,13 @@ func TestSecretFromFiles(t *testing.T) {
 			require.Equal(t, testSecret, secret)
 		}
 	}
-	require.NoError(t, os.WriteFile(file, make([]byte, maxSetting+1), 0o600))
-	_, err := readSetting(file)
+	most := strings.Repeat("s", maxSetting)
+	require.NoError(t, os.WriteFile(file, []byte(most), 0o600))
+	text, err := readSetting(file)
+	require.NoError(t, err)
+	require.Equal(t, most, text)
+	require.NoError(t, os.WriteFile(file, []byte(most+"s"), 0o600))
+	_, err = readSetting(file)
 	require.ErrorContains(t, err, "larger")
 	_, err = readSetting(t.TempDir())
 	require.Error(t, err)

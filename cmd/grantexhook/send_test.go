@@ -88,6 +88,20 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// TestSendRedirected checks which answers are taken for redirects.
+func TestSendRedirected(t *testing.T) {
+	for status, redirected := range map[int]bool{300: true, 308: true, 399: true, 400: false, 503: false} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(status)
+		}))
+		r := withSecret().run(t.Context(), "send", "grant.created", s.URL)
+		s.Close()
+		require.Equal(t, exitFailed, r.status, status)
+		require.Equal(t, redirected, strings.Contains(r.stderr, "Grantex follows no redirect"), "%d: %s", status, r.stderr)
+	}
+}
+
 // TestSendNothingListens holds that it is told from a refusal.
 func TestSendNothingListens(t *testing.T) {
 	s := httptest.NewServer(nil)
@@ -163,6 +177,7 @@ func TestSendDataFromFile(t *testing.T) {
 	require.Contains(t, r.stderr, "the input is larger than 1048576 bytes")
 	r = withSecret().run(t.Context(), "send", "-data", file, "", s.URL)
 	require.Equal(t, exitUsage, r.status)
+	require.Contains(t, r.stderr, "the type is empty")
 }
 
 // TestSendInterrupted holds that waiting for a retry ends with the context.

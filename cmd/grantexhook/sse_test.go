@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -45,6 +47,13 @@ func TestParser(t *testing.T) {
 		{"CR", "data: a\r\rdata: b\r\r", []string{"a", "b"}, false},
 		{"CRLF", "data: a\r\n\r\ndata: b\r\n\r\n", []string{"a", "b"}, false},
 		{"all three", "data: a\r\rdata: b\n\ndata: c\r\n\r\n\n\r", []string{"a", "b", "c"}, false},
+		{"lines with CR", "data: a\rdata: b\r\r", []string{"a\nb"}, false},
+		{"lines with CRLF", "data: a\r\ndata: b\r\n\r\n", []string{"a\nb"}, false},
+		{"CRLF and LF", "data: a\r\n\ndata: b\r\n\n", []string{"a", "b"}, false},
+		{"CRLF and CR", "data: a\r\n\rdata: b\r\n\r", []string{"a", "b"}, false},
+		{"LF and CR", "data: a\n\rdata: b\n\r", []string{"a", "b"}, false},
+		{"cut after CRLF", "data: a\r\n", nil, true},
+		{"comment with CRLF", "data: a\r\n: within\r\ndata: b\r\n\r\n", []string{":", "a\nb"}, false},
 		{"no space", "data:a\n\n", []string{"a"}, false},
 		{"two spaces", "data:  a\n\n", []string{" a"}, false},
 		{"colons in the data", "data: a: b:c\n\n", []string{"a: b:c"}, false},
@@ -88,7 +97,9 @@ func TestParserDoesNotWait(t *testing.T) {
 	for _, stream := range []string{"data: a\n\n", "data: a\r\r", "data: a\r\n\r\n"} {
 		r, w := io.Pipe()
 		go w.Write([]byte(stream))
+		bound := time.AfterFunc(5*time.Second, func() { w.CloseWithError(errors.New("the event isn't there yet")) })
 		f, err := newParser(r).next()
+		bound.Stop()
 		require.NoError(t, err)
 		require.Equal(t, "a", string(f.data))
 		r.Close()
