@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"math"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -132,6 +135,45 @@ func TestDeliveriesGoOn(t *testing.T) {
 	}
 }
 
+// TestDeliveriesOverTheLimit checks that a loop that waits as it's asked to reads
+// a list with more pages than an account has calls in a window.
+func TestDeliveriesOverTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const calls, window = 10, time.Minute
+		list := pages(1500, 0)
+		var began time.Time
+		n := 0
+		limited := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if time.Since(began) >= window {
+				began, n = time.Now(), 0
+			}
+			w := httptest.NewRecorder()
+			if n++; n > calls {
+				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil((window - time.Since(began)).Seconds()))))
+				w.WriteHeader(http.StatusTooManyRequests)
+			} else {
+				list(w, r)
+			}
+			return w.Result(), nil
+		})
+		c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: limited}}
+		start := time.Now()
+		var got []grantexhook.Delivery
+		for d, err := range c.Deliveries(t.Context(), "wh_1", "") {
+			if err != nil {
+				time.Sleep(requireRefused(t, err, http.StatusTooManyRequests, "").RetryAfter)
+				continue
+			}
+			got = append(got, d)
+		}
+		require.Equal(t, window, time.Since(start))
+		unique := ids(got)
+		slices.Sort(unique)
+		require.Equal(t, 1500, len(got))
+		require.Equal(t, 1500, len(slices.Compact(unique)))
+	})
+}
+
 // goOn gathers what a loop gets that ignores errors, up to a bound.
 func goOn(seq iter.Seq2[grantexhook.Delivery, error]) (all []grantexhook.Delivery, errs []error) {
 	for d, err := range seq {
@@ -163,7 +205,7 @@ func TestDeliveriesEnd(t *testing.T) {
 		{"403", says(403, ""), nil, "wh_1", "", 1},
 		{"404", says(404, ""), nil, "wh_1", "", 1},
 		{"410", says(410, ""), nil, "wh_1", "", 1},
-		{"redirect", http.RedirectHandler("/v1/", 308), nil, "wh_1", "", 1},
+		{"redirect", http.RedirectHandler("/v1/", http.StatusPermanentRedirect), nil, "wh_1", "", 1},
 		{"no ID", ok, nil, "", "", 0},
 		{"other status", ok, nil, "wh_1", "bogus", 0},
 		{"no key", ok, func(c *grantexhook.Client) { c.APIKey = "" }, "wh_1", "", 0},

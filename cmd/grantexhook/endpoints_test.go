@@ -114,6 +114,7 @@ func TestAPI(t *testing.T) {
 			[]string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100&status=failed"}},
 		{"deliveries-json", "deliveries -json wh_1", map[string]string{"GET": "deliveries-flaky-endpoint"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
 		{"deliveries-none", "deliveries wh_1", map[string]string{"GET": "deliveries-empty"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
+		{"deliveries-too-often", "deliveries wh_1", map[string]string{"GET": "plan-bucket-list-101"}, exitFailed, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
 		{"deliveries-unknown", "deliveries wh_1", map[string]string{"GET": "deliveries-404-unknown"}, exitFailed, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
 	}
 	for _, tt := range tests {
