@@ -173,7 +173,7 @@ func TestListenRefuses(t *testing.T) {
 		status   int
 		want     string
 	}{
-		{"forged", sender.Delivery{Body: body, Secret: "another"}, http.StatusUnauthorized, `refused from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: no secret makes)`},
+		{"forged", sender.Delivery{Body: body, Secret: "another"}, http.StatusUnauthorized, `refused from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: the signature doesn't match)`},
 		{"stale", sender.Delivery{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `refused from \S+: (stale: timestamp outside the tolerance of 300 s: it is 3\d\d\d s old)`},
 		{"too large", sender.Delivery{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, http.StatusRequestEntityTooLarge, `refused from \S+: (too_large)`},
 		{"malformed", sender.Delivery{Body: []byte("{}")}, http.StatusUnprocessableEntity, `(malformed: malformed event: it has no id)`},
