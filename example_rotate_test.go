@@ -36,7 +36,7 @@ func Example_swapVerifier() {
 	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		fmt.Println("ending the sessions of", e.Data.GrantID)
+		fmt.Printf("ending the sessions of %q\n", e.Data.GrantID)
 		return nil
 	})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +67,7 @@ func Example_swapVerifier() {
 	}
 	deliver(h, oldSecret, issued)
 	// Output:
-	// ending the sessions of grnt_1
+	// ending the sessions of "grnt_1"
 	// 200 OK
 	// 401 Unauthorized
 	// 200 OK
