@@ -218,55 +218,10 @@ http {
 // startNginx starts nginx before a server and returns its address.
 func startNginx(t *testing.T, backend string) string {
 	t.Helper()
-	program := findNginx(t)
-	l, err := listenLoopback()
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close()) // nginx can't take it over
-	dir := t.TempDir()
+	program := binary(t, "nginx")
+	addr, dir := freeAddr(t), t.TempDir()
 	config := filepath.Join(dir, "nginx.conf")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, addr, backend), 0o600))
-
-	var output bytes.Buffer
-	cmd := exec.Command(program, "-p", dir, "-c", config, "-e", "stderr")
-	cmd.Stderr = &output
-	require.NoError(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
-	for range 500 {
-		select {
-		case <-ended:
-			t.Fatalf("nginx ended: %s", &output)
-		case <-time.After(10 * time.Millisecond):
-		}
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			conn.Close()
-			return addr
-		}
-	}
-	t.Fatal("nginx doesn't listen after five seconds")
-	return ""
-}
-
-// findNginx returns the path of the program. Debian puts it where only root's
-// PATH leads.
-func findNginx(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"nginx", "/usr/sbin/nginx"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("nginx isn't installed, and CI is set")
-	}
-	t.Skip("nginx isn't installed; install it, for example Debian's nginx-light")
-	return ""
+	startServer(t, exec.Command(program, "-p", dir, "-c", config, "-e", "stderr"), addr)
+	return addr.String()
 }

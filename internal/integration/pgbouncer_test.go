@@ -1,12 +1,10 @@
 package integration
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -60,55 +58,6 @@ default_pool_size = 3
 	}
 	startServer(t, exec.Command(program, args...), addr)
 	return &url.URL{Scheme: "postgres", User: url.User("test"), Host: addr.String(), Path: "/test", RawQuery: "sslmode=disable"}
-}
-
-// binary returns the path of a program that not every machine has.
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	for _, name := range []string{name, "/usr/sbin/" + name} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI is set", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
-func freeAddr(t *testing.T) *net.TCPAddr {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().(*net.TCPAddr)
-}
-
-// startServer runs a server until the test ends.
-func startServer(t *testing.T, cmd *exec.Cmd, addr net.Addr) {
-	t.Helper()
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	require.NoError(t, cmd.Start())
-	exited := make(chan struct{})
-	go func() { cmd.Wait(); close(exited) }()
-	stop := func() { cmd.Process.Kill(); <-exited }
-	t.Cleanup(stop)
-	for range 1000 {
-		conn, err := net.Dial(addr.Network(), addr.String())
-		if err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-exited:
-			require.Fail(t, cmd.Path+" exited", output.String())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	stop()
-	require.Fail(t, cmd.Path+" doesn't listen", output.String())
 }
 
 // bouncerSchema is a schema that goes away after the test. Through PgBouncer, no
