@@ -24,6 +24,7 @@ type catalog struct {
 	Small           int8                `json:"small"`
 	Ratio           float32             `json:"ratio"`
 	Untagged        int                 // its member may be written in any case
+	untagged        bool                // which encoding/json doesn't see
 	Quoted          int                 `json:"quoted,string"`
 	Number          json.Number         `json:"number"`
 	Wait            time.Duration       `json:"wait"`
@@ -32,6 +33,7 @@ type catalog struct {
 	Pair            [2]int              `json:"pair"`
 	Bytes           []byte              `json:"bytes"`
 	Inner           *inner              `json:"inner"`
+	Twice           **inner             `json:"twice"`
 	Inners          []inner             `json:"inners"`
 	ByName          map[string]inner    `json:"byName"`
 	ByNumber        map[int]string      `json:"byNumber"`
@@ -67,6 +69,8 @@ func (*quoting) UnmarshalJSON(b []byte) error {
 
 func (catalog) EventType() string { return "catalog" }
 
+var _ = catalog{untagged: true}
+
 // misfits are the data of events that don't fit a catalog.
 var misfits = []struct{ name, data, want string }{
 	{"string for a number", `{"created_at":"MARKER"}`, "data.created_at: string, int64 wanted"},
@@ -91,6 +95,7 @@ var misfits = []struct{ name, data, want string }{
 	{"string that is no base64", `{"bytes":"*MARKER*"}`, "data.bytes: string, []uint8 wanted"},
 	{"number for a struct", `{"inner":471147}`, "data.inner: number, object wanted"},
 	{"in a struct", `{"inner":{"depth":"MARKER"}}`, "data.inner.depth: string, int wanted"},
+	{"behind two pointers", `{"twice":{"depth":"MARKER"}}`, "data.twice.depth: string, int wanted"},
 	{"in a struct in a struct", `{"inner":{"next":{"next":{"depth":"MARKER"}}}}`, "data.inner.next.next.depth: string, int wanted"},
 	{"in a struct in a list", `{"inners":[{"depth":1},{"nexts":[{"depth":"MARKER"}]}]}`, "data.inners.nexts.depth: string, int wanted"},
 	{"list for a map", `{"byName":["MARKER"]}`, "data.byName: array, object wanted"},

@@ -345,6 +345,8 @@ func TestVerifyRecordedV2AsLegacy(t *testing.T) {
 	}{
 		{"recorded V2", string(recorded), grantexhook.ErrBadSignature},
 		{"one digit", "1.{}", grantexhook.ErrBadSignature},
+		{"zeros, of which a timestamp may have any number", "0001700000000.{}", grantexhook.ErrBadSignature},
+		{"nines", "999.{}", grantexhook.ErrBadSignature},
 		{"19 digits", strings.Repeat("9", 19) + ".", grantexhook.ErrBadSignature},
 		{"20 digits, which no timestamp has", strings.Repeat("9", 20) + ".", nil},
 		{"digits alone", "12", nil},
@@ -416,7 +418,9 @@ func TestVerifyKeysNotCanonical(t *testing.T) {
 
 func TestErrStaleSaysWhichWay(t *testing.T) {
 	for offset, want := range map[time.Duration]string{
+		-301 * time.Second: "the tolerance of 300 s: it is 301 s old by",
 		-400 * time.Second: "the tolerance of 300 s: it is 400 s old by",
+		301 * time.Second:  "the tolerance of 300 s: it is 301 s in the future by",
 		400 * time.Second:  "the tolerance of 300 s: it is 400 s in the future by",
 	} {
 		synctest.Test(t, func(t *testing.T) {
