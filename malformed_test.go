@@ -44,6 +44,7 @@ type catalog struct {
 	Twin            string              `json:"twin"`
 	TwinInUpperCase int                 `json:"TWIN"`
 	Dotted          int                 `json:"dot.ted"`
+	PromotedToo     int                 `json:"PROMOTED"`
 	Any             any                 `json:"any"`
 	Embedded        struct{ ID string } `json:"embedded"`
 	Hidden          int                 `json:"-"`
@@ -77,6 +78,7 @@ var misfits = []struct{ name, data, want string }{
 	{"object for a number", `{"created_at":{"MARKER":1}}`, "data.created_at: object, int64 wanted"},
 	{"array for a number", `{"created_at":["MARKER"]}`, "data.created_at: array, int64 wanted"},
 	{"bool for a number", `{"created_at":true}`, "data.created_at: bool, int64 wanted"},
+	{"false for a number", `{"created_at":false}`, "data.created_at: bool, int64 wanted"},
 	{"number too large", `{"small":471147}`, "data.small: number, int8 wanted"},
 	{"number too large for any", `{"ratio":1e471}`, "data.ratio: number, float32 wanted"},
 	{"number no integer", `{"created_at":471147.5}`, "data.created_at: number, int64 wanted"},
@@ -143,6 +145,7 @@ func TestMisfitsOfTheEnvelope(t *testing.T) {
 		{"empty", ``, "the body is not JSON"},
 		{"no JSON", `{"id":MARKER}`, "the body is not JSON"},
 		{"array", ` ["MARKER"]`, "the body: array, object wanted"},
+		{"array on another line", "\t\r\n[\"MARKER\"]", "the body: array, object wanted"},
 		{"string", `"MARKER"`, "the body: string, object wanted"},
 		{"id missing", `{"type":"catalog","data":{}}`, "it has no id"},
 		{"id number", `{"id":471147,"type":"catalog","data":{}}`, "id: number, string wanted"},

@@ -776,17 +776,23 @@ func TestMiddlewareKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// TestMiddlewareClosesWhatItCannotDrain holds that a connection is not kept
-// whose deadline has to stay.
+// TestMiddlewareClosesWhatItCannotDrain checks that a connection whose deadline
+// has to stay is closed, and no other.
 func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rec := newReceiver(t, secret, grantexhook.Options{})
-		conn := dialPipe(t, &http.Server{Handler: putBack(rec)})
-		conn.write(head(http.Header{}) + chunk(make([]byte, 9<<20)) + lastChunk)
-		resp := conn.answer(t)
-		require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
-		require.True(t, resp.Close)
-	})
+	const most = 4 << 20
+	for size, closed := range map[int]bool{most: false, most + 1: true, 9 << 20: true} {
+		for name, wrap := range map[string]func(http.Handler) http.Handler{"read before": putBack, "not read before": func(h http.Handler) http.Handler { return h }} {
+			t.Run(fmt.Sprint(size, " bytes, ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					conn := dialPipe(t, &http.Server{Handler: wrap(newReceiver(t, secret, grantexhook.Options{}))})
+					conn.write(head(http.Header{}) + chunk(make([]byte, size)) + lastChunk)
+					resp := conn.answer(t)
+					require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+					require.Equal(t, closed, resp.Close)
+				})
+			})
+		}
+	}
 }
 
 func TestMiddlewareLogsToTheDefault(t *testing.T) {
