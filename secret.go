@@ -81,20 +81,22 @@ func secretMistake(secret string) string {
 	return ""
 }
 
-// What gets into the environment when a file, a shell or a template was not read
-// as it was meant. Base64 may end in "=", but has none before other characters.
+// What ends up in the environment when a file, a shell or a template isn't read as
+// intended. Base64 may end in "=", but has none before other characters.
 var (
 	escapedEnd  = regexp.MustCompile(`\\[nrt]$`)
 	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>)$`)
-	assignment  = regexp.MustCompile(`^((export|set) +\w+=|(\$(?i:env):)?[A-Za-z_]\w* *= *[^= ])`)
+	assignment  = regexp.MustCompile(`(?i)^((export|set) +\w+=|(\$env:|--|(-e|env|export|set|declare -x) +)?[a-z_][\w.-]* *= *[^= ])`)
 )
 
 // unprintable also matches what decoding leaves of bytes that are not UTF-8.
 func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// quoted reports whether s stands between matching quotes, escaped ones too.
+// quoted reports whether s stands between matching quotes, escaped ones too. JSON
+// puts a comma behind them, and Python and Bash a letter or a dollar sign in front.
 func quoted(s string) bool {
-	first, size := utf8.DecodeRuneInString(strings.TrimPrefix(s, `\`))
+	s = strings.TrimLeft(strings.TrimRight(s, ",;"), `\b$`)
+	first, size := utf8.DecodeRuneInString(s)
 	last, _ := utf8.DecodeLastRuneInString(s)
 	switch {
 	case len(s) == size || !isQuote(first) || !isQuote(last):

@@ -478,6 +478,11 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"guillemets", "«" + secret + "»", grantexhook.Options{}, "the secret has quotes around it"},
 		{"full-width quotes", "＂" + secret + "＂", grantexhook.Options{}, "the secret has quotes around it"},
 		{"escaped quotes", `\"` + secret + `\"`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"line of JSON", `"secret":"` + secret + `",`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"element of JSON", `"` + secret + `",`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"statement", "'" + secret + "';", grantexhook.Options{}, "the secret has quotes around it"},
+		{"bytes of Python", "b'" + secret + "'", grantexhook.Options{}, "the secret has quotes around it"},
+		{"quotes of Bash", "$'" + secret + "'", grantexhook.Options{}, "the secret has quotes around it"},
 		{"only quotes", `""`, grantexhook.Options{}, "the secret has quotes around it"},
 		{"unexpanded variable", "${GRANTEX_WEBHOOK_SECRET}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"unexpanded variable with a default", "${SECRET:-" + secret + "}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
@@ -493,6 +498,12 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"assignment with spaces", "SECRET = " + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"exported assignment", "export SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"exported assignment of nothing", "export SECRET=", grantexhook.Options{}, "the secret is an assignment"},
+		{"what export -p prints", `declare -x SECRET="` + secret + `"`, grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment of a Dockerfile", "ENV SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"option of docker run", "-e SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"option of a command", "--webhook-secret=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"key of Kubernetes", "webhook-secret=" + secret, grantexhook.Options{}, "the secret is an assignment"},
+		{"property", "webhook.secret = " + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment of Windows", "set SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment of PowerShell", "$env:SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"previous with quotes", secret, grantexhook.Options{PreviousSecrets: []string{`"` + previousSecret + `"`}}, "PreviousSecrets[0] has quotes"},
@@ -523,6 +534,7 @@ func TestNewVerifierAccepts(t *testing.T) {
 	for _, secret := range []string{
 		"the new secret", "s", "'", `"`, "it's", `'one" `[:5], `"a" or 'b'`, "YWJjZGVm", "YWJjZGU=", "YWJjZA==", "a_b=", "-_-=abc",
 		"$ecret", "100%", "%d", "a$(b)c", "pa${ss}word", "{}", "[]", "\\n in front", "sécret", "秘密", "🔑", "export", "1=2",
+		",", ";", "b", "$", "b'", "the 'new' one,", "--", "-e x", "-x=", "a-b==", "a.b=",
 	} {
 		h := http.Header{}
 		grantexhook.Sign(h, secret, payload, time.Now())
