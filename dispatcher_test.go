@@ -146,11 +146,13 @@ func record(ctx context.Context, t testing.TB, d *grantexhook.Dispatcher, body [
 type (
 	pointed   struct{ ID string }
 	stringly  string
+	listed    []string
 	anonymous struct{ ID string }
 )
 
 func (*pointed) EventType() string  { return "pointed" }
 func (stringly) EventType() string  { return "stringly" }
+func (listed) EventType() string    { return "listed" }
 func (anonymous) EventType() string { return "" }
 
 func TestOnPanics(t *testing.T) {
@@ -167,6 +169,7 @@ func TestOnPanics(t *testing.T) {
 		{"pointer with the method", func() { on[*pointed](&d, nil) }, []string{"On[*grantexhook_test.pointed]", "struct or a map", "ptr"}},
 		{"interface", func() { on[grantexhook.Payload](&d, nil) }, []string{"On[grantexhook.Payload]", "struct or a map", "interface"}},
 		{"string", func() { on[stringly](&d, nil) }, []string{"On[grantexhook_test.stringly]", "struct or a map", "string"}},
+		{"slice", func() { on[listed](&d, nil) }, []string{"On[grantexhook_test.listed]", "struct or a map", "slice"}},
 		{"empty type", func() { on[anonymous](&d, nil) }, []string{"On[grantexhook_test.anonymous]", "EventType", "empty"}},
 	}
 	for _, test := range tests {

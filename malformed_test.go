@@ -84,6 +84,7 @@ var misfits = []struct{ name, data, want string }{
 	{"number no integer", `{"created_at":471147.5}`, "data.created_at: number, int64 wanted"},
 	{"string for a duration", `{"wait":"471147s"}`, "data.wait: string, int64 wanted"},
 	{"string for a json.Number", `{"number":"MARKER"}`, "data.number: string, json.Number wanted"},
+	{"object for a json.Number", `{"number":{"MARKER":1}}`, "data.number: object, json.Number wanted"},
 	{"string that is no number", `{"quoted":"MARKER"}`, "data.quoted: string, int wanted"},
 	{"number that should be quoted", `{"quoted":471147}`, "data.quoted: number, int wanted"},
 	{"one quoted right, another wrong", `{"quoted":"471147","small":"MARKER"}`, "data.small: string, int8 wanted"},

@@ -229,6 +229,8 @@ func TestTraceIsToldTheEvent(t *testing.T) {
 		{"unknown", `{"id":"evt_1","type":"x"}`, traced{"evt_1", "x", time.Time{}, "ignored", nil, 1}},
 		{"guessed wrong", `{"data":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created"}`, traced{"evt_1", "grant.created", time.Time{}, "handled", nil, 1}},
 		{"malformed data", string(newEvent("grant.created", `[]`)), traced{"evt_1", "grant.created", at, "malformed", nil, 1}},
+		{"malformed data, white space", `{"id": "evt_1", "type": "grant.created", "data": []}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
+		{"malformed data, guessed wrong", `{"v":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created","data":[]}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
 		{"malformed id", `{"type":"grant.created","createdAt":"2026-11-23T12:01:56.867Z"}`, traced{"", "grant.created", at, "malformed", nil, 1}},
 		{"malformed type", `{"id":"evt_1","createdAt":"2026-11-23T12:01:56.867Z"}`, traced{"evt_1", "", at, "malformed", nil, 1}},
 		{"malformed time", `{"id":"evt_1","type":"grant.created","createdAt":"x"}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
