@@ -52,7 +52,8 @@ type Dispatcher struct {
 	Store Store
 
 	// Other, if set, handles the types that no handler is registered for. If
-	// nil, these are acknowledged and ignored.
+	// nil, these are acknowledged and ignored. CreatedAt is zero if the event has
+	// none, or one that isn't a time as RFC 3339 writes it.
 	Other func(context.Context, RawEvent) error
 
 	// Timeout is how long claiming and handling an event may take together: 9

@@ -76,20 +76,22 @@ func (*delivery) Close() error { return nil }
 // the body can't be read. The response never says why; the reason goes to
 // Options.Refused and Options.Log.
 //
-// The body has to arrive within ten seconds, after which Grantex hangs up, or
-// within the ReadTimeout of the [http.Server] if that is shorter. Its signature
+// The body must arrive within ten seconds, after which Grantex hangs up, or
+// within the ReadTimeout of the [http.Server] if that is shorter. The timestamp
 // must still be within the tolerance when the last byte has arrived. If the
-// headers alone rule a request out, its body isn't verified; what is left of it
-// is read for half a second at most, because a sender that is still writing would
-// not see the response. Until a body is verified it takes about as much memory as
-// has arrived of it, MaxBody at most, so bound the connections of the Server: at
-// the proxy before it, or with a limiting [net.Listener].
+// headers alone rule a request out, its body isn't verified. What is left of a
+// rejected body is read and discarded, up to 4 MiB and for half a second at most:
+// a sender that is still writing might not see the response otherwise. A body that
+// isn't verified yet takes about as much memory as has arrived, MaxBody at most,
+// so bound the connections of the Server: at the proxy before it, or with a
+// limiting [net.Listener].
 //
-// All this needs a ResponseWriter that supports read deadlines (see
+// The time limits need a ResponseWriter that supports read deadlines (see
 // [http.ResponseController]). Some that wrap the Server's own don't, for example
 // the one of [http.TimeoutHandler]. Behind it a slow body, or a rejected sender
 // that stops sending, can hold a connection as long as the Server lets it. Set the
-// Server's ReadTimeout there. The first such request is logged at level Warn.
+// Server's ReadTimeout there. Unless that is below ten seconds, the first body read
+// there is logged at level Warn.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
@@ -163,7 +165,7 @@ func (v *Verifier) warnNoDeadline(r *http.Request) {
 	}
 	v.warnOnce.Do(func() {
 		v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter supports no read deadline, so a slow body can hold its connection; "+
-			"set the Server's ReadTimeout, or put the Middleware outside of what wraps the ResponseWriter", pathOf(r))
+			"set the Server's ReadTimeout to less than 10s, or put the Middleware outside of what wraps the ResponseWriter", pathOf(r))
 	})
 }
 

@@ -67,8 +67,8 @@ func hasOtherForm(h http.Header) bool {
 	return false
 }
 
-// notCanonical returns ErrBadSignature if some of the headers are canonical: then
-// what the others would have decided is missing.
+// notCanonical returns ErrNoSignature only if no signature header is canonical:
+// otherwise the delivery has a signature, of which a part can't be read.
 func notCanonical(some bool) error {
 	err := ErrNoSignature
 	if some {

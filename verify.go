@@ -78,7 +78,7 @@ type Options struct {
 }
 
 // Format implements [fmt.Formatter]: each of the PreviousSecrets is shown as
-// "[redacted]" under every verb.
+// "[redacted]" under every verb but %p and %w, for which fmt doesn't call it.
 func (o Options) Format(f fmt.State, verb rune) {
 	type options Options // without this method
 	shown := options(o)
@@ -104,11 +104,12 @@ type Verifier struct {
 // digits, not decoded. A nil opts is the zero [Options].
 //
 // It returns an error if an option is out of range, or if a secret can't be what
-// Grantex showed: if it is empty or "[redacted]", has white space or quotes
-// around it or a character that doesn't print in it, or is an unexpanded
-// placeholder such as ${NAME} or a whole assignment, NAME=value. Where
-// GODEBUG=fips140=only is set, it needs at least 14 bytes. The error names every
-// mistake and shows no secret.
+// Grantex showed. Such a secret is empty or "[redacted]", has white space or
+// quotes around it, ends with an escape such as \n, contains a character that
+// doesn't print, or is an unexpanded placeholder such as ${NAME} or a whole
+// assignment, NAME=value. Where GODEBUG=fips140=only is set, a secret needs at
+// least 14 bytes. The error names every option and secret that is wrong, and shows
+// no secret.
 func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -150,9 +151,9 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 // If [HeaderSignatureV2] is present, it alone decides, together with
 // [HeaderTimestamp]; a wrong one is not rescued by a right [HeaderSignature].
 // Otherwise [HeaderSignature] decides, unless [Options].RequireTimestamp is
-// set. It never covers a body that starts with digits and a dot, since a recorded
-// [HeaderSignatureV2] would be valid for such a body for ever. Each of the three
-// may be sent once at most.
+// set. It isn't accepted for a body that starts with a timestamp and a dot, since a
+// recorded [HeaderSignatureV2] would be valid for such a body forever. Each of the
+// three may be sent once at most.
 func (v *Verifier) Verify(h http.Header, body []byte) error {
 	now := time.Now()
 	sig, err := v.parse(h, now)

@@ -572,7 +572,7 @@ func TestFIPSRefusesAShortSecret(t *testing.T) {
 	require.True(t, grantexhook.VerifySignature(payload, legacy(long).Get(grantexhook.HeaderSignature), long))
 }
 
-// TestOptionsPrintNoSecret: %p shows addresses, and %w is not for Printf.
+// TestOptionsPrintNoSecret leaves out %p and %w, for which fmt calls no method.
 func TestOptionsPrintNoSecret(t *testing.T) {
 	opts := grantexhook.Options{PreviousSecrets: []string{secret, secret}, MaxBody: 4321}
 	requireHidden(t, secret, opts, &opts, []grantexhook.Options{opts}, []*grantexhook.Options{&opts}, struct{ O grantexhook.Options }{opts},
