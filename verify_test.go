@@ -469,6 +469,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"bytes that are not UTF-8", "\xff\xfe" + secret, grantexhook.Options{}, "the secret has a character that doesn't print"},
 		{"what decoding left of such bytes", "\ufffd" + secret, grantexhook.Options{}, "the secret has a character that doesn't print"},
 		{"escaped newline behind", secret + `\n`, grantexhook.Options{}, "the secret ends with a backslash"},
+		{"escaped carriage return behind", secret + `\r`, grantexhook.Options{}, "the secret ends with a backslash"},
+		{"escaped tab behind", secret + `\t`, grantexhook.Options{}, "the secret ends with a backslash"},
 		{"escaped CRLF behind", secret + `\r\n`, grantexhook.Options{}, "the secret ends with a backslash"},
 		{"double quotes", `"` + secret + `"`, grantexhook.Options{}, "the secret has quotes around it"},
 		{"single quotes", "'" + secret + "'", grantexhook.Options{}, "the secret has quotes around it"},
