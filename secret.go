@@ -86,7 +86,7 @@ func secretMistake(secret string) string {
 var (
 	escapedEnd  = regexp.MustCompile(`\\[nrt]$`)
 	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>)$`)
-	assignment  = regexp.MustCompile(`(?i)^((export|set) +\w+=|(\$env:|--|(-e|env|export|set|declare -x) +)?[a-z_][\w.-]* *= *[^= ])`)
+	assignment  = regexp.MustCompile(`(?i)^((\$env:|--|(-e|env|export|set|declare -x) +)?[a-z_][\w.-]* *= *[^= ]|(export|set) +\w+=$)`)
 )
 
 // unprintable also matches what decoding leaves of bytes that are not UTF-8.

@@ -500,6 +500,7 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"assignment with spaces", "SECRET = " + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"exported assignment", "export SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"exported assignment of nothing", "export SECRET=", grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment of nothing in Windows", "set SECRET=", grantexhook.Options{}, "the secret is an assignment"},
 		{"what export -p prints", `declare -x SECRET="` + secret + `"`, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment of a Dockerfile", "ENV SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"option of docker run", "-e SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
@@ -535,7 +536,7 @@ func TestNewVerifierRefuses(t *testing.T) {
 func TestNewVerifierAccepts(t *testing.T) {
 	for _, secret := range []string{
 		"the new secret", "s", "'", `"`, "it's", `'one" `[:5], `"a" or 'b'`, "YWJjZGVm", "YWJjZGU=", "YWJjZA==", "a_b=", "-_-=abc",
-		"$ecret", "100%", "%d", "a$(b)c", "pa${ss}word", "{}", "[]", "\\n in front", "sécret", "秘密", "🔑", "export", "1=2",
+		"$ecret", "100%", "%d", "a$(b)c", "pa${ss}word", "{}", "[]", "\\n in front", "sécret", "été”", "“été", "秘密", "🔑", "export", "1=2",
 		",", ";", "b", "$", "b'", "the 'new' one,", "--", "-e x", "-x=", "a-b==", "a.b=",
 	} {
 		h := http.Header{}
