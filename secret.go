@@ -102,7 +102,7 @@ func quoted(s string) bool {
 	case len(s) == size || !isQuote(first) || !isQuote(last):
 		return false
 	default:
-		return first == last || first > unicode.MaxASCII && last > unicode.MaxASCII
+		return first == last || first > unicode.MaxASCII || last > unicode.MaxASCII
 	}
 }
 

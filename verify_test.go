@@ -477,6 +477,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"backquotes", "`" + secret + "`", grantexhook.Options{}, "the secret has quotes around it"},
 		{"typographic quotes", "“" + secret + "”", grantexhook.Options{}, "the secret has quotes around it"},
 		{"German quotes", "„" + secret + "“", grantexhook.Options{}, "the secret has quotes around it"},
+		{"quotes of which an editor changed the first", "“" + secret + `"`, grantexhook.Options{}, "the secret has quotes around it"},
+		{"quotes of which an editor changed the last", "'" + secret + "’", grantexhook.Options{}, "the secret has quotes around it"},
 		{"guillemets", "«" + secret + "»", grantexhook.Options{}, "the secret has quotes around it"},
 		{"full-width quotes", "＂" + secret + "＂", grantexhook.Options{}, "the secret has quotes around it"},
 		{"escaped quotes", `\"` + secret + `\"`, grantexhook.Options{}, "the secret has quotes around it"},
