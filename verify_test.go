@@ -547,21 +547,21 @@ func TestNewVerifierAccepts(t *testing.T) {
 	}
 }
 
-// fipsOnly runs the test again, in a process with GODEBUG=fips140=only, and
+// underFIPS runs the test again, in a process with GODEBUG=fips140=mode, and
 // reports whether this is that process.
-func fipsOnly(t *testing.T) bool {
-	if fips140.Enforced() {
+func underFIPS(t *testing.T, mode string) bool {
+	if fips140.Enabled() && fips140.Enforced() == (mode == "only") {
 		return true
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140="+mode)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	return false
 }
 
 func TestFIPSRefusesAShortSecret(t *testing.T) {
-	if !fipsOnly(t) {
+	if !underFIPS(t, "only") {
 		return
 	}
 	const short = "13 characters"
@@ -575,6 +575,14 @@ func TestFIPSRefusesAShortSecret(t *testing.T) {
 	const long = short + "!"
 	require.NoError(t, newVerifier(t, long, nil).Verify(signed(long, time.Now()), payload))
 	require.True(t, grantexhook.VerifySignature(payload, legacy(long).Get(grantexhook.HeaderSignature), long))
+}
+
+// TestFIPSOnTakesAShortSecret: only the mode that enforces FIPS 140-3 panics.
+func TestFIPSOnTakesAShortSecret(t *testing.T) {
+	if underFIPS(t, "on") {
+		require.NoError(t, newVerifier(t, "short", nil).Verify(signed("short", time.Now()), payload))
+		require.True(t, grantexhook.VerifySignature(payload, legacy("short").Get(grantexhook.HeaderSignature), "short"))
+	}
 }
 
 // TestOptionsPrintNoSecret leaves out %p and %w, for which fmt calls no method.
