@@ -84,7 +84,9 @@ func (*delivery) Close() error { return nil }
 // a sender that is still writing might not see the response otherwise. A body that
 // isn't verified yet takes about as much memory as has arrived, MaxBody at most,
 // so bound the connections of the Server: at the proxy before it, or with a
-// limiting [net.Listener].
+// limiting [net.Listener]. If another middleware limits bodies before this one, it
+// should use [http.MaxBytesReader]. An [io.LimitReader] hides that the body hasn't
+// ended, so the connection waits for the rest of it without a deadline.
 //
 // The time limits need a ResponseWriter that supports read deadlines (see
 // [http.ResponseController]). Some that wrap the Server's own don't, for example

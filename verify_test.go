@@ -495,6 +495,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"unexpanded variable of Windows", "%GRANTEX_WEBHOOK_SECRET%", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"command that was not run", "$(cat secret.txt)", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"template that was not filled in", "{{ .Values.secret }}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"reference of 1Password", "op://vault/grantex/secret", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"reference of Azure", "@Microsoft.KeyVault(SecretUri=https://vault.example)", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"blank of the documentation", "<your secret>", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"assignment", "GRANTEX_WEBHOOK_SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment in lower case", "secret=" + secret, grantexhook.Options{}, "the secret is an assignment"},
