@@ -252,8 +252,9 @@ func maybeHeard(err error) bool {
 	return ok && !e.unheard
 }
 
-// mayPass reports whether a call that failed may succeed if it is repeated. What
-// was never sent, or was refused for what it asks, fails again.
+// mayPass reports whether a call that failed may succeed when it's repeated. A
+// call that never became a request, or that the API rejected for what it asks, would
+// only fail again.
 func mayPass(err error) bool {
 	if e, ok := errors.AsType[*APIError](err); ok {
 		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)

@@ -61,10 +61,10 @@ type Dispatcher struct {
 	// the handler, whether the sender hangs up or not; Grantex does so after ten
 	// seconds. In Dispatch, a deadline of the caller's context replaces it.
 	//
-	// The claim is leased for twice that time, and two days at most. Up to 15
-	// seconds, the lease of a process that crashed has expired when Grantex
-	// retries, which is 30 seconds later at the soonest. With more, the first
-	// retry may still get 409.
+	// The claim is leased for twice the Timeout, and two days at most. Grantex
+	// retries after 30 seconds at the earliest. If a process crashes, its lease
+	// has expired by then, provided that Timeout is at most 15 seconds. With a
+	// longer one, the first retry may still get 409.
 	Timeout time.Duration
 
 	// Trace, if set, is called once for each event and returns the context to
@@ -96,11 +96,10 @@ type task struct {
 type typedHandler func(body []byte) (task, error)
 
 // On registers h for the events whose data is a T. An error or a panic of h
-// makes Grantex try again, five times in all, over seven and a half to ten
-// minutes; nil means that the event is handled, however long that took. The
+// makes Grantex retry, up to five attempts in all over seven and a half to ten
+// minutes. With nil the event counts as handled, however long that took. The
 // context ends at the deadline of [Dispatcher].Timeout. A panic with
-// [http.ErrAbortHandler] goes on panicking; the event is free to be tried again
-// all the same.
+// [http.ErrAbortHandler] goes on panicking, but the event can still be retried.
 //
 // On panics if h is nil, if the type has a handler already, or if T cannot be a
 // payload (see [Payload]). It must not be called once d serves.
@@ -226,7 +225,7 @@ func (d *Dispatcher) decode(body []byte) (task, error) {
 		return t, err
 	}
 	if misfit != nil && e.Type == string(guess) {
-		return t, misfit // with what is known of the event, even if T panicked
+		return t, misfit // with what is known about the event, even if T panicked
 	}
 	if h := d.handlers[e.Type]; h != nil {
 		typed, err := h(body)

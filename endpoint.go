@@ -114,25 +114,25 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 
 // Deliveries returns what Grantex has delivered, or is to deliver, to an
 // endpoint, the newest first: with this status, which is one of the Status
-// constants, or all if it is empty. It asks for the first page of a hundred when
-// a loop begins, and for the next when a page is used up. Only ctx bounds a list
-// that grows faster than it is read.
+// constants, or all if it is empty. It fetches the first page of a hundred when
+// the loop begins, and each further page when the loop gets there. Only ctx bounds
+// a list that grows faster than it is read.
 //
-// An error is yielded beside a zero Delivery. A loop that returns at an error
-// needs to know no more. If the loop goes on, the same page is asked for again:
-// the error itself loses no delivery and repeats none. Deliveries doesn't wait
-// before it asks, so the loop should, as the example does: for
-// [APIError].RetryAfter, or for some seconds if that is zero. Errors that may pass
-// are a broken connection, an answer that isn't the expected JSON, and the statuses
-// 408, 425, 429 and 5xx. Any other error is the last that is yielded, since the
-// same request can't succeed later: ctx has ended, an argument or a field of the
-// Client is invalid, or the API answered with another 4xx or with a redirect.
+// An error is yielded with a zero Delivery. If your loop returns at the first
+// error, you can skip the rest of this paragraph. If it goes on, Deliveries fetches
+// the same page again, so the error itself neither skips nor repeats a delivery.
+// Deliveries doesn't wait before it does so. Your loop should, as the example does:
+// for [APIError].RetryAfter, or for a few seconds if RetryAfter is zero. Errors that
+// may pass are a broken connection, a response that isn't the expected JSON, and the
+// statuses 408, 425, 429 and 5xx. After any other error the sequence ends, since the
+// same request would only fail again: ctx has ended, an argument or a field of the
+// Client is invalid, or the API returned another 4xx or a redirect.
 //
 // The list may change between two pages. New deliveries push others to the next
-// page, where they come a second time: compare the ID. Deliveries whose status
-// changes leave a list with the old status, and pull others back to a page that
-// was read before, so these are missed. An empty sequence means there were no
-// deliveries.
+// page, where they appear a second time, so compare IDs. When the status of a
+// delivery changes, it drops out of a list with the old status. The ones after it
+// move up, and those that move to a page you've already read are missed. An empty
+// sequence means there were no deliveries.
 func (c *Client) Deliveries(ctx context.Context, endpointID, status string) iter.Seq2[Delivery, error] {
 	return func(yield func(Delivery, error) bool) {
 		for page, seen := 1, 0; ; {
@@ -182,11 +182,11 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 //  1. Rotate, and keep the Secret and the CreatedAt of the twin, or the time if
 //     that is zero.
 //  2. Accept both, with the new secret as the argument of [NewVerifier] and the
-//     old one in [Options].PreviousSecrets. Until then the twin's deliveries get
-//     a 401, and are retried. With a [MemoryStore], swap the Verifier at once in
-//     the running process, for example in an atomic.Pointer[Verifier], and keep
-//     the Dispatcher. A restarted process has forgotten what it handled, and
-//     would handle the twin's retries again. With any other Store, restart.
+//     old one in [Options].PreviousSecrets. Until you do, the twin's deliveries
+//     get a 401 and are retried. With a [MemoryStore], swap the Verifier right
+//     away in the running process, for example in an atomic.Pointer[Verifier],
+//     and keep the Dispatcher. A restarted process has forgotten what it handled
+//     and would handle the twin's retries again. With any other Store, restart.
 //  3. Wait until [Client.Deliveries] of the old endpoint with [StatusPending]
 //     yields none, or on a busy endpoint none that is older than the twin:
 //     [Client.Delete] would drop those. Look twice if there are more than a

@@ -18,8 +18,8 @@ const (
 // An Event is what Grantex says has happened. Fields that Grantex may add to it
 // are ignored.
 //
-// Names are matched without regard to case, as encoding/json does. If a body has
-// both "id" and "ID", the later one overwrites the earlier.
+// Names match in any case, as in encoding/json. If a body has both "id" and "ID",
+// the later one wins.
 //
 // Events arrive in no particular order: a token.issued may overtake the
 // grant.created of its grant, and so may a grant.revoked. CreatedAt may lie ten
@@ -42,12 +42,11 @@ type RawEvent = Event[json.RawMessage]
 // not know or for a field that it lacks; encoding/json decodes it. Since the
 // data of an event is a JSON object, it has to be a struct or a map.
 //
-// What encoding/json does holds for the data. Names are matched to the fields of
-// a struct without regard to case, and of two that match, such as grantId and
-// GrantID, the later one overwrites the earlier; a map keeps both. A number in a
-// map[string]any, or in any field of type any, becomes a float64, which rounds
-// integers above 2^53. Use int64, [json.Number] or [json.RawMessage] to keep
-// every digit.
+// The data is decoded by the rules of encoding/json. Names match the fields of a
+// struct in any case. If two match the same field, for example grantId and GrantID,
+// the later one wins; a map keeps both. A number in a map[string]any, or in a field
+// of type any, becomes a float64, which rounds integers above 2^53. Use int64,
+// [json.Number] or [json.RawMessage] to keep every digit.
 type Payload interface {
 	EventType() string
 }
@@ -108,7 +107,7 @@ func payloadType[T Payload]() string {
 	return eventType
 }
 
-// A raw is an event of any type, decoded as far as every event can be.
+// A raw is an event of any type. Only the fields that all events share are decoded.
 type raw struct {
 	ID        string          `json:"id"`
 	Type      string          `json:"type"`
@@ -116,8 +115,8 @@ type raw struct {
 	Data      json.RawMessage `json:"data"`
 }
 
-// A looseTime is zero if it can't be decoded: only a handler that asks for a
-// time may be denied an event without one.
+// A looseTime is zero if it can't be decoded. An event without a valid time may
+// only be rejected if a handler asks for its time.
 type looseTime struct{ time.Time }
 
 // UnmarshalJSON never fails.
@@ -128,7 +127,8 @@ func (t *looseTime) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// decodeRaw decodes all but the data. With an error it returns what is known.
+// decodeRaw decodes everything except the data. With an error it also returns
+// whatever it could decode.
 func decodeRaw(body []byte) (RawEvent, error) {
 	var r raw
 	err := unmarshal(body, &r)
@@ -139,7 +139,8 @@ func decodeRaw(body []byte) (RawEvent, error) {
 	return e, err
 }
 
-// decodePayload decodes an event whose data is a T, which may decode itself.
+// decodePayload decodes an event whose data is a T. itself means that T has its own
+// decoder.
 func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	e := new(Event[T])
 	if err := unmarshal(body, e); err != nil {
@@ -159,8 +160,8 @@ func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	return e, nil
 }
 
-// unmarshal decodes body into v without the text of the decoder's errors, which
-// quotes the body.
+// unmarshal decodes body into v. It replaces the decoder's errors, because their
+// text quotes the body.
 func unmarshal[T any](body []byte, v *T) error {
 	if json.Unmarshal(body, v) != nil {
 		return explain(body, reflect.TypeFor[T]())

@@ -64,7 +64,7 @@ func ExampleNewVerifier() {
 	_, err := grantexhook.NewVerifier("", nil) // the variable of the environment was not set
 	fmt.Println(err)
 	// Output:
-	// grantexhook: the secret is empty; set it to the one that Grantex showed when the endpoint was created
+	// grantexhook: the secret is empty; set it to the value shown when the endpoint was created
 }
 
 // While a secret is replaced, deliveries signed with either are accepted. The

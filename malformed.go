@@ -18,33 +18,34 @@ import (
 //
 //	grantexhook: malformed event: data.expiresAt: number, time.Time wanted
 //
-// It contains only names from your Go types, never a value or a key of the body.
-// It has a method Malformed() bool, which packages that don't import this one
-// can look for with [errors.As].
+// The text contains only names from your Go types, never a value or a key from the
+// body. The error has a method Malformed() bool. Packages that don't import this one
+// can look for it with [errors.As].
 var ErrMalformed = errors.New("grantexhook: malformed event")
 
-// A malformedError says what is wrong with an event.
+// A malformedError describes what is wrong with an event.
 type malformedError struct{ reason string }
 
 func (e *malformedError) Error() string { return ErrMalformed.Error() + ": " + e.reason }
 func (*malformedError) Unwrap() error   { return ErrMalformed }
 func (*malformedError) Malformed() bool { return true }
 
-// maxPath bounds how deep a misfit is looked for, since each step decodes the
-// value again.
+// maxPath bounds how deep the search for a misfit goes, since each step decodes
+// the value again.
 const maxPath = 16
 
-// A misfit is a value that doesn't decode into the type of its place. It is
-// looked for here because encoding/json quotes values in its errors, and what it
-// says of the place differs between releases: Go 1.26 names none for a time, and
-// Go 1.27 puts keys of the body into it.
+// A misfit is a value that doesn't decode into the type expected in its place. The
+// errors of encoding/json can't be used to find it, because they quote values and
+// differ between releases: Go 1.26 doesn't name the field of a bad time, and
+// Go 1.27 puts keys from the body into the path.
 type misfit struct {
 	path  []string // the names in the Go types, not those in the body
 	value json.RawMessage
 	want  reflect.Type
 }
 
-// explain describes the innermost misfit of a body that doesn't decode into t.
+// explain returns an error about the innermost misfit of a body that doesn't
+// decode into t.
 func explain(body []byte, t reflect.Type) error {
 	if !json.Valid(body) {
 		return &malformedError{"the body is not JSON"}
@@ -63,16 +64,16 @@ func explain(body []byte, t reflect.Type) error {
 	return &malformedError{m.String()}
 }
 
-// String returns a text such as "data.depth: string, int wanted".
+// String returns, for example, "data.depth: string, int wanted".
 func (m misfit) String() string {
 	kind, want := kindOf(m.value), wanted(m.want)
-	if kind == want { // its kind is not what is wrong
+	if kind == want { // the kind isn't what is wrong
 		want = m.want.String()
 	}
 	return fmt.Sprintf("%s: %s, %s wanted", cmp.Or(strings.Join(m.path, "."), "the body"), kind, want)
 }
 
-// inner returns a misfit within the value of m, if one explains it.
+// inner returns the misfit within the value of m that explains m, if there is one.
 func (m misfit) inner() (misfit, bool) {
 	if decodesItself(m.want) {
 		return m, false
@@ -86,8 +87,8 @@ func (m misfit) inner() (misfit, bool) {
 	return m, false
 }
 
-// member tries each member of an object alone in the whole type, so that
-// encoding/json matches the names and heeds the tags.
+// member decodes each member of an object by itself into the whole type. That way
+// encoding/json matches the names and applies the tags.
 func (m misfit) member() (misfit, bool) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(m.value, &members) != nil {
@@ -102,8 +103,8 @@ func (m misfit) member() (misfit, bool) {
 	return m, false
 }
 
-// at returns the misfit of one member. The key of a map is left out of the path,
-// since it comes from the body.
+// at returns the misfit of one member. The path leaves out the key of a map, since
+// it comes from the body.
 func (m misfit) at(name string, value json.RawMessage) (misfit, bool) {
 	if m.want.Kind() == reflect.Map {
 		return misfit{m.path, value, m.want.Elem()}, !fits(value, m.want.Elem())
@@ -129,8 +130,8 @@ func fits(value []byte, t reflect.Type) bool {
 	return json.Unmarshal(value, reflect.New(t).Interface()) == nil
 }
 
-// fieldFor returns the field that encoding/json decodes a member into: one with
-// just this name before one that differs in case, and the outermost of several.
+// fieldFor returns the field that encoding/json decodes a member into. An exact name
+// wins over one that differs in case, and then the outermost field wins.
 func fieldFor(t reflect.Type, name string) (best reflect.StructField, found bool) {
 	rank := func(f reflect.StructField) (inexact bool, depth int) { return jsonName(f) != name, len(f.Index) }
 	for _, f := range reflect.VisibleFields(t) {
@@ -151,10 +152,10 @@ func jsonName(f reflect.StructField) string {
 	return cmp.Or(name, f.Name)
 }
 
-// decodesItself reports whether encoding/json leaves it to a t to decode itself.
+// decodesItself reports whether t has a decoder that encoding/json calls.
 func decodesItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
-	_, streams := p.MethodByName("UnmarshalJSONFrom") // of Go 1.27; its type needs a package that Go 1.26 lacks
+	_, streams := p.MethodByName("UnmarshalJSONFrom") // new in Go 1.27; its interface is in a package that Go 1.26 lacks
 	return streams || p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
@@ -175,8 +176,8 @@ func kindOf(value []byte) string {
 	return "number"
 }
 
-// wanted returns the kind of value that decodes into a t: as JSON calls it if it
-// is an object or an array, and otherwise as Go does.
+// wanted returns the kind of value that decodes into a t. Objects and arrays have
+// their JSON name, everything else has its name in Go.
 func wanted(t reflect.Type) string {
 	switch {
 	case decodesItself(t), t == reflect.TypeFor[json.Number](), t == reflect.TypeFor[[]byte]():

@@ -31,7 +31,7 @@ const (
 	// its answer waiting.
 	drainTimeout = 500 * time.Millisecond
 
-	// maxDrain is how many bytes of such a body are read at the most.
+	// maxDrain is how many bytes of such a body are read at most.
 	maxDrain = 4 << 20
 )
 
@@ -69,7 +69,7 @@ func (*delivery) Close() error { return nil }
 // Middleware returns a handler that passes requests signed by Grantex to next and
 // rejects the rest. It is safe for concurrent use, and panics if next is nil.
 //
-// The Body of a request that is passed on yields exactly the verified bytes, and
+// The Body of a request that is passed on contains exactly the verified bytes, and
 // ContentLength is their number. [VerificationFrom] returns how they were
 // verified. A rejected request gets a bare 401 if its signature is missing,
 // malformed, wrong or stale, 413 if the body is larger than MaxBody, and 400 if
@@ -151,7 +151,8 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 	return nil
 }
 
-// bodyOf returns the body of r, which is nil if r was made for a client.
+// bodyOf returns the body of r, or an empty one if it's nil, as it may be in a
+// request that was made for a client.
 func bodyOf(r *http.Request) io.ReadCloser {
 	if r.Body == nil {
 		return http.NoBody
@@ -160,14 +161,14 @@ func bodyOf(r *http.Request) io.ReadCloser {
 }
 
 // warnNoDeadline logs once that a slow body can hold a connection of the Server.
-// A recorder, or whatever else isn't a Server, has no connections to hold.
+// Without a Server, as with a recorder, there are no connections to hold.
 func (v *Verifier) warnNoDeadline(r *http.Request) {
 	if server(r) == nil {
 		return
 	}
 	v.warnOnce.Do(func() {
-		v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter supports no read deadline, so a slow body can hold its connection; "+
-			"set the Server's ReadTimeout to less than 10s, or put the Middleware outside of what wraps the ResponseWriter", pathOf(r))
+		v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter doesn't support read deadlines, so a slow body can hold its connection; "+
+			"set the Server's ReadTimeout to less than 10s, or move Middleware outside the handler that wraps the ResponseWriter", pathOf(r))
 	})
 }
 
@@ -193,8 +194,8 @@ func server(r *http.Request) *http.Server {
 	return s
 }
 
-// refuse drains first: what Log and Refused do, panicking included, must not keep
-// the connection waiting for the rest of a body.
+// refuse drains the body first. Whatever Log and Refused do, even panic, must not
+// leave the connection waiting for the rest of a body.
 func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	drain(w, r)
 	reason, status := refusal(err)
@@ -216,8 +217,8 @@ func (v *Verifier) logger() *slog.Logger {
 	return v.log
 }
 
-// pathOf is without the query, which may hold what a log should not. A path is as
-// long as the sender likes.
+// pathOf leaves out the query, which may contain what doesn't belong in a log. It
+// shortens the path, which can be as long as the sender likes.
 func pathOf(r *http.Request) slog.Attr {
 	path := ""
 	if r.URL != nil {
@@ -226,12 +227,12 @@ func pathOf(r *http.Request) slog.Attr {
 	return slog.String("path", fmt.Sprintf("%.200s", path))
 }
 
-// drain reads what is left of the body before the answer is written, within
-// bounds of time and of size. net/http would wait for the rest without end; and
-// if the connection were closed with bytes unread, or still to come, the reset
-// could destroy the answer. Once the body is at its end, the deadline has to go:
-// if it passed, net/http would take the connection for lost and cancel its
-// context. HTTP/2 needs none of this.
+// drain reads the rest of the body before the response is written, up to a limit in
+// time and size. net/http would wait for the rest forever. If the connection were
+// closed with bytes unread or still to come, the reset could destroy the response.
+// At the end of the body the deadline must be cleared: if it passed, net/http would
+// consider the connection lost and cancel its context. HTTP/2 doesn't need any of
+// this.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return
@@ -247,11 +248,11 @@ func drain(w http.ResponseWriter, r *http.Request) {
 	linger(w)
 }
 
-// linger closes the connection after the answer in such a way that a sender which
-// is still writing gets to read it: net/http closes its own side first, and waits.
-// It does so for a body that its MaxBytesReader found too large, and no exported
-// name asks for it when it was the time that ran out. MaxBytesReader looks at the
-// ResponseWriter of the Server alone, not at those that wrap it.
+// linger makes net/http close its own side of the connection first and then wait,
+// so a sender that is still writing gets to read the response. net/http only does
+// this when MaxBytesReader finds a body too large. There's no other way to ask for
+// it, so linger gives MaxBytesReader a body that is. MaxBytesReader needs the
+// Server's own ResponseWriter, not a wrapper.
 func linger(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	for {

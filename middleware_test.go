@@ -215,13 +215,13 @@ func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 	}{
 		{"no signature", http.Header{}, -1, 401, "no signature"},
 		{"legacy alone", legacy(secret), -1, 401, "no signature: RequireTimestamp is set, and there is only X-Grantex-Signature"},
-		{"legacy twice", with(signed(secret, now), sig, right[sig][0], right[sig][0]), -1, 401, "bad signature: a header of it is sent more than once"},
-		{"V2 twice", with(signed(secret, now), v2, right[v2][0], right[v2][0]), -1, 401, "bad signature: a header of it is sent more than once"},
-		{"timestamp twice", with(signed(secret, now), ts, right[ts][0], right[ts][0]), -1, 401, "bad signature: a header of it is sent more than once"},
+		{"legacy twice", with(signed(secret, now), sig, right[sig][0], right[sig][0]), -1, 401, "bad signature: a signature header was sent more than once"},
+		{"V2 twice", with(signed(secret, now), v2, right[v2][0], right[v2][0]), -1, 401, "bad signature: a signature header was sent more than once"},
+		{"timestamp twice", with(signed(secret, now), ts, right[ts][0], right[ts][0]), -1, 401, "bad signature: a signature header was sent more than once"},
 		{"V2 malformed", with(signed(secret, now), v2, "x"), -1, 401, "bad signature: X-Grantex-Signature-V2 is malformed"},
 		{"V2 without timestamp", without(signed(secret, now), ts), -1, 401, "bad signature: X-Grantex-Signature-V2 without X-Grantex-Timestamp"},
 		{"timestamp malformed", with(signed(secret, now), ts, "x"), -1, 401, "bad signature: X-Grantex-Timestamp is malformed"},
-		{"stale", with(signed(secret, now), ts, "0"), -1, 401, "timestamp outside the tolerance of 300 s: it is "},
+		{"stale", with(signed(secret, now), ts, "0"), -1, 401, "timestamp outside the tolerance of 300 s: it's "},
 		{"V2 not canonical", with(legacy(secret), strings.ToLower(v2), "x"), -1, 401, "bad signature: a signature header is not in canonical form"},
 		{"nothing canonical", with(http.Header{}, strings.ToLower(v2), "x"), -1, 401, "no signature: a signature header is not in canonical form"},
 		{"declared too large", signed(secret, now), grantexhook.DefaultMaxBody + 1, 413, "reading the body: http: request body too large"},
@@ -611,7 +611,7 @@ func TestMiddlewareWarnsWithoutDeadlines(t *testing.T) {
 					require.Equal(t, http.StatusOK, conn.answer(t).StatusCode)
 				}
 				require.Equal(t, test.want, strings.Count(rec.log.String(), "level=WARN"))
-				require.Equal(t, test.want, strings.Count(rec.log.String(), "supports no read deadline"))
+				require.Equal(t, test.want, strings.Count(rec.log.String(), "doesn't support read deadlines"))
 			})
 		})
 	}

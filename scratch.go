@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// pageBytes is the size of a page. It bounds the memory that a connection takes
-// beyond the bytes that it sent.
+// pageBytes is the size of a page. A connection takes at most this much memory more
+// than it has sent.
 const pageBytes = 4 << 10
 
-// A page is a part of a body, followed by the rest of it.
+// A page is a part of a body, with a link to the rest.
 type page struct {
 	data []byte
 	next *page
 }
 
-// pages are for bodies that aren't verified yet. A body takes one page after the
-// other as its bytes arrive, and gives them back: a forged one leaves no garbage
-// that grows with its size, a slow one pins little more than it sent, and no
-// short one ever holds a buffer that a long one needed.
+// pages are for bodies that aren't verified yet. A body takes one page after
+// another as its bytes arrive, and they're returned afterwards. A forged body leaves
+// no garbage that grows with its size. A slow one pins little more than it sent. A
+// short one never holds a buffer that grew for a long one.
 var pages = sync.Pool{New: func() any { return &page{data: make([]byte, 0, pageBytes)} }}
 
 func newPage() *page {
@@ -27,16 +27,16 @@ func newPage() *page {
 	return p
 }
 
-// free returns p and all that follow it to the pool.
+// free returns p and all the pages after it to the pool.
 func (p *page) free() {
 	for p != nil {
-		next := p.next // before another takes p
+		next := p.next // before p can be taken again
 		pages.Put(p)
 		p = next
 	}
 }
 
-// readFrom reads r to its end, into p and into pages that it adds.
+// readFrom reads r to its end, into p and the pages it adds.
 func (p *page) readFrom(r io.Reader) error {
 	for {
 		if len(p.data) == cap(p.data) {
@@ -61,7 +61,7 @@ func (p *page) size() (n int) {
 	return n
 }
 
-// clone returns the whole body in memory of its own.
+// clone returns a copy of the whole body.
 func (p *page) clone() []byte {
 	body := make([]byte, 0, p.size())
 	for ; p != nil; p = p.next {

@@ -47,8 +47,8 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // like ask.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// checkSecret returns an error if a secret can't be one that Grantex showed to
-// anybody. The error doesn't quote it.
+// checkSecret returns an error if a secret can't be one that Grantex showed. The
+// error doesn't quote the secret.
 func checkSecret(name, secret string) error {
 	mistake := secretMistake(secret)
 	if mistake == "" {
@@ -60,36 +60,37 @@ func checkSecret(name, secret string) error {
 func secretMistake(secret string) string {
 	switch {
 	case secret == "":
-		return "is empty; set it to the one that Grantex showed when the endpoint was created"
+		return "is empty; set it to the value shown when the endpoint was created"
 	case strings.TrimSpace(secret) != secret:
 		return "has white space around it; trim it"
 	case secret == redacted:
 		return "is the placeholder " + redacted + "; convert the Secret to a string instead of printing it"
 	case strings.ContainsFunc(secret, unprintable):
-		return "has a character that doesn't print, such as a byte order mark or a newline; remove it"
+		return "has an unprintable character, such as a byte order mark or a newline; remove it"
 	case escapedEnd.MatchString(secret):
-		return `ends with a backslash and a letter, such as \n; remove the escaped white space`
+		return `ends with escaped white space, such as \n; remove it`
 	case quoted(secret):
 		return "has quotes around it; remove them"
 	case assignment.MatchString(secret):
-		return "is an assignment, NAME=value; use the value alone"
+		return "is an assignment, NAME=value; use only the value"
 	case placeholder.MatchString(secret):
-		return "is an unexpanded placeholder, such as ${NAME}; set it to the value that the placeholder stands for"
+		return "is an unexpanded placeholder, such as ${NAME}; replace it with the value it stands for"
 	case tooShortForFIPS(secret):
-		return "is shorter than 14 bytes, which GODEBUG=fips140=only forbids; use the one that Grantex showed"
+		return "is shorter than 14 bytes, which GODEBUG=fips140=only forbids; use the secret that Grantex showed"
 	}
 	return ""
 }
 
-// What ends up in the environment when a file, a shell or a template isn't read as
-// intended. Base64 may end in "=", but has none before other characters.
+// These end up in the environment when a file, a shell or a template isn't read as
+// intended. Base64 may end in "=", but never has it before other characters.
 var (
 	escapedEnd  = regexp.MustCompile(`\\[nrt]$`)
 	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>|\w+://.*|@Microsoft\.KeyVault\(.*\))$`)
 	assignment  = regexp.MustCompile(`(?i)^((\$env:|--|(-e|env|export|set|declare -x) +)?[a-z_][\w.-]* *= *[^= ]|(export|set) +\w+=$)`)
 )
 
-// unprintable also matches what decoding leaves of bytes that are not UTF-8.
+// unprintable also matches the replacement character, which decoding leaves in
+// place of bytes that aren't UTF-8.
 func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // quoted reports whether s stands between matching quotes, escaped ones too. JSON
@@ -108,7 +109,7 @@ func quoted(s string) bool {
 
 func isQuote(r rune) bool { return r == '`' || unicode.Is(unicode.Quotation_Mark, r) }
 
-// tooShortForFIPS reports whether an HMAC with the secret as its key would panic.
+// tooShortForFIPS reports whether an HMAC with secret as its key would panic.
 func tooShortForFIPS(secret string) bool {
 	const shortest = 112 / 8 // NIST SP 800-131A
 	return len(secret) < shortest && fips140.Enforced()

@@ -27,15 +27,15 @@ func (s *signature) sentAt() time.Time {
 	return time.Unix(s.seconds, 0)
 }
 
-// parse is the part of Verify that needs no body: what fails here cannot be
-// right, whatever the body is.
+// parse is the part of Verify that doesn't need the body. A delivery that fails
+// here can't be valid, whatever its body is.
 func (v *Verifier) parse(h http.Header, now time.Time) (signature, error) {
 	legacy, v2, timestamp := h[HeaderSignature], h[HeaderSignatureV2], h[HeaderTimestamp]
 	switch {
 	case len(v.keys) == 0:
 		return signature{}, fmt.Errorf("%w: this Verifier has no secret; make it with NewVerifier", ErrBadSignature)
 	case len(legacy) > 1 || len(v2) > 1 || len(timestamp) > 1:
-		return signature{}, fmt.Errorf("%w: a header of it is sent more than once", ErrBadSignature)
+		return signature{}, fmt.Errorf("%w: a signature header was sent more than once", ErrBadSignature)
 	case len(v2) == 1:
 		return v.parseV2(v2[0], timestamp, now)
 	case hasOtherForm(h):
@@ -52,10 +52,10 @@ func (v *Verifier) parse(h http.Header, now time.Time) (signature, error) {
 	return signature{mac: mac}, nil
 }
 
-// hasOtherForm reports whether a key of h is the name of a signature header in
-// other than canonical form, as a map from an API gateway may hold it. Such a
-// header may be the V2 signature that has to decide. It's looked for only where
-// there's no canonical V2, so a normal delivery doesn't pay for it.
+// hasOtherForm reports whether a key of h is a signature header's name that isn't
+// in canonical form. A map from an API gateway may contain such keys. One of them
+// could be the V2 signature that should decide. parse calls this only if there's no
+// canonical V2, so a normal delivery doesn't pay for it.
 func hasOtherForm(h http.Header) bool {
 	for key := range h {
 		for _, name := range [...]string{HeaderSignature, HeaderSignatureV2, HeaderTimestamp} {
@@ -93,16 +93,16 @@ func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (sig
 	return sig, v.checkAge(&sig, now)
 }
 
-// checkAge lets a signature without a timestamp pass: its age is unknown.
+// checkAge accepts a signature without a timestamp, since its age is unknown.
 func (v *Verifier) checkAge(sig *signature, now time.Time) error {
 	age := now.Unix() - sig.seconds
 	switch {
 	case sig.timestamp == "" || -v.tolerance <= age && age <= v.tolerance:
 		return nil
 	case age < 0:
-		return fmt.Errorf("%w of %d s: it is %d s in the future by this machine's clock", ErrStale, v.tolerance, -age)
+		return fmt.Errorf("%w of %d s: it's %d s in the future by this machine's clock", ErrStale, v.tolerance, -age)
 	default:
-		return fmt.Errorf("%w of %d s: it is %d s old by this machine's clock", ErrStale, v.tolerance, age)
+		return fmt.Errorf("%w of %d s: it's %d s old by this machine's clock", ErrStale, v.tolerance, age)
 	}
 }
 
@@ -121,8 +121,8 @@ func parseMAC(value string) (mac [sha256.Size]byte, ok bool) {
 // maxDigits is the length of the largest number of seconds that fits an int64.
 const maxDigits = 19
 
-// startsWithTimestamp reports whether body could be the text that a V2 signature
-// covers, "<timestamp>.<body>".
+// startsWithTimestamp reports whether body could be what a V2 signature covers,
+// "<timestamp>.<body>".
 func startsWithTimestamp(body []byte) bool {
 	digits := 0
 	for digits < len(body) && '0' <= body[digits] && body[digits] <= '9' {

@@ -45,8 +45,8 @@ var (
 )
 
 // Options are the choices that [NewVerifier] offers. The zero value is ready to
-// use and accepts what every Grantex sends. Options print without their secrets,
-// where fmt may call methods; see [Secret] for where it may not.
+// use and accepts what every Grantex sends. Options print without their secrets
+// wherever fmt can call methods; see [Secret] for where it can't.
 type Options struct {
 	// PreviousSecrets are accepted as well, so that a secret can be replaced
 	// while deliveries signed with the old one are still under way.
@@ -72,8 +72,8 @@ type Options struct {
 	// be called concurrently.
 	Refused func(r *http.Request, reason string, err error)
 
-	// Log is told of each refusal too, at level Warn, with the first 200
-	// characters of the request's path. It is [slog.Default] if nil.
+	// Log gets each refusal too, at level Warn, with the first 200 characters of
+	// the request's path. If nil, it's [slog.Default].
 	Log *slog.Logger
 }
 
@@ -96,7 +96,7 @@ type Verifier struct {
 	maxBody          int64
 	refused          func(*http.Request, string, error)
 	log              *slog.Logger
-	warnOnce         *sync.Once // that there's no deadline for a body
+	warnOnce         *sync.Once // for the warning about missing deadlines
 }
 
 // NewVerifier returns a Verifier for the secret that Grantex showed when the
@@ -145,8 +145,8 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 // Verify returns nil if the headers h of a delivery carry the right signature
 // of its raw body, and otherwise an error that matches [ErrNoSignature],
 // [ErrBadSignature] or [ErrStale]. The keys of h must be canonical, as the
-// methods of [http.Header] make them; a signature header under any other form of
-// its name is an error, unless a canonical [HeaderSignatureV2] decides.
+// methods of [http.Header] make them. A signature header in any other form is an
+// error, unless there's a canonical [HeaderSignatureV2], which then decides.
 //
 // If [HeaderSignatureV2] is present, it alone decides, together with
 // [HeaderTimestamp]; a wrong one is not rescued by a right [HeaderSignature].
@@ -164,18 +164,18 @@ func (v *Verifier) Verify(h http.Header, body []byte) error {
 	return err
 }
 
-// decide is the part of Verify that needs the whole body, and the time at which
-// it was complete: a delivery that is held open must not outlive its tolerance.
-// It returns the index of the secret that made sig.
+// decide is the part of Verify that needs the whole body. now is when the body was
+// complete: holding a delivery open must not extend its tolerance. decide returns
+// the index of the secret that made sig.
 func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error) {
 	if err := v.checkAge(sig, now); err != nil {
 		return 0, err
 	}
-	// A V2 signature, whose timestamp has run out, would be a valid legacy
-	// signature of the text that it covers, and never run out. No event starts
-	// like that text.
+	// A V2 signature covers "<timestamp>.<body>". For a body with that text it
+	// would be a valid legacy signature, which never expires. No event starts with
+	// a timestamp.
 	if sig.timestamp == "" && startsWithTimestamp(body.data) {
-		return 0, fmt.Errorf("%w: the body starts with a timestamp, like the text that %s covers", ErrBadSignature, HeaderSignatureV2)
+		return 0, fmt.Errorf("%w: the body starts with a timestamp, as only the text that %s covers does", ErrBadSignature, HeaderSignatureV2)
 	}
 	for i, k := range v.keys {
 		if k.made(sig, body) {
@@ -192,17 +192,17 @@ func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error
 // VerifySignature reports whether signature, the value of [HeaderSignature], is
 // the one that secret makes of the raw body payload: the check that the Grantex
 // documentation describes. The signatures are compared in constant time. The
-// result is false if the secret is empty or, where GODEBUG=fips140=only is set,
-// shorter than the 14 bytes that FIPS 140-3 asks for. [Verifier.Verify] also
-// checks timestamps, accepts several secrets, and is faster.
+// result is false if the secret is empty. If GODEBUG=fips140=only is set, it's also
+// false for a secret shorter than the 14 bytes that FIPS 140-3 requires.
+// [Verifier.Verify] also checks timestamps, accepts several secrets, and is faster.
 func VerifySignature(payload []byte, signature, secret string) bool {
 	mac, ok := parseMAC(signature)
 	return ok && secret != "" && !tooShortForFIPS(secret) && hmac.Equal(sum(secret, payload), mac[:])
 }
 
 // Sign sets the headers with which Grantex would sign body when it sends it at
-// the given time. It is for tests and for tools. Where GODEBUG=fips140=only is
-// set, it panics if secret has fewer than 14 bytes.
+// the given time. It is for tests and tools. If GODEBUG=fips140=only is set, it
+// panics if secret has fewer than 14 bytes.
 func Sign(h http.Header, secret string, body []byte, at time.Time) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	h.Set(HeaderTimestamp, timestamp)

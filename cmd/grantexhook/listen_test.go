@@ -174,7 +174,7 @@ func TestListenRefuses(t *testing.T) {
 		want     string
 	}{
 		{"forged", sender.Delivery{Body: body, Secret: "another"}, http.StatusUnauthorized, `refused from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: the signature doesn't match)`},
-		{"stale", sender.Delivery{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `refused from \S+: (stale: timestamp outside the tolerance of 300 s: it is 3\d\d\d s old)`},
+		{"stale", sender.Delivery{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `refused from \S+: (stale: timestamp outside the tolerance of 300 s: it's 3\d\d\d s old)`},
 		{"too large", sender.Delivery{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, http.StatusRequestEntityTooLarge, `refused from \S+: (too_large)`},
 		{"malformed", sender.Delivery{Body: []byte("{}")}, http.StatusUnprocessableEntity, `(malformed: malformed event: it has no id)`},
 		{"data that does not fit", sender.Delivery{Body: []byte(`{"id":"evt_2","type":"grant.revoked","data":[]}`)}, http.StatusUnprocessableEntity, `(evt_2 grant.revoked: malformed)`},
