@@ -28,9 +28,9 @@
 // from a stranger; otelhttp.WithPublicEndpointFn makes it a link instead of the
 // parent.
 //
-// Behind riverinbox, events are handled after their requests have ended. River's own
-// middleware, otelriver, makes the span above that of the event and links it to the
-// request; see riverinbox's documentation.
+// Behind riverinbox, events are handled after their requests have ended. River's
+// own middleware, otelriver, creates the parent of the event's span and links it to
+// the request; see riverinbox's documentation.
 package otelhook
 
 import (

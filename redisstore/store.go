@@ -22,17 +22,18 @@
 //     may evict the mark of an event, which is then handled again. When Redis is
 //     full, Claim and Done fail with "OOM command not allowed". New events get 503
 //     and are retried. An event that was just handled can't be marked, so a duplicate
-//     of it is handled again once its lease is over. Leave room for a day of events.
+//     is handled again once the lease has expired. Leave room for a day of events.
 //   - With appendonly yes. What a restart forgets is handled again.
 //   - Open to the commands SET, GET, DEL and EVAL on the keys with the prefix:
 //     "~grantexhook:* +set +get +del +eval". The client itself needs more in some
-//     setups: "+select" for another database than 0, "+cluster|slots +command" for
-//     a cluster, "+readonly" too if its ReadOnly, RouteByLatency or RouteRandomly
-//     is set, "+client|setname" for a ClientName, and "+ping" for a [redis.Ring],
-//     which otherwise takes its shards for down.
+//     setups: "+select" for a database other than 0; "+cluster|slots +command" for
+//     a cluster, and "+readonly" too if ReadOnly, RouteByLatency or RouteRandomly
+//     is set; "+client|setname" for a ClientName; and "+ping" for a [redis.Ring],
+//     which otherwise considers its shards down.
 //
-// After a failover that leaves a connection to what is now a replica, Redis answers
-// READONLY; the client closes that connection and tries another one.
+// After a failover, a connection may lead to a server that has become a replica.
+// Redis then answers READONLY, and the client closes the connection and tries
+// another one.
 //
 // # What it does not promise
 //
@@ -43,9 +44,8 @@
 // shard that is found to be down, since its keys move to others. Handlers have to
 // bear a repetition in any case.
 //
-// Redis measures leases with its own clock. In a testing/synctest bubble that clock
-// doesn't follow the bubble's, so a lease lasts its real time: use a
-// grantexhook.MemoryStore there.
+// Redis measures leases with its own clock, which doesn't follow the fake clock of a
+// testing/synctest bubble. Use a grantexhook.MemoryStore there.
 //
 // A prefix belongs to one service: a second one with the same prefix would be
 // told "done" of events that it never saw.

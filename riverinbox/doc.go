@@ -25,11 +25,11 @@
 // an error, if it panicked, if its time was over, and if its process died. River
 // tries 25 times within about three weeks, the first time again after a second,
 // then 16, 81, 256 and so on, a tenth more or less; an attempt whose process died
-// counts as one. After the last it gives the event up, keeps it for a week, and the
-// log says so at level Error. What fails before that is logged at level Info, but
-// the first malformed attempt at level Error (see below). The stack of a panic is in
-// the error that Dispatcher.Trace is told. Configure changes
-// the schedule, the number of attempts and how long events are kept.
+// counts as one. After the last it gives the event up, logs that at level Error, and
+// keeps the event for a week. Earlier failures are logged at level Info, except for
+// the first malformed attempt, which is logged at level Error (see below). The stack
+// of a panic is in the error that Dispatcher.Trace gets. Configure changes the
+// schedule, the number of attempts and how long events are kept.
 //
 // An event that comes again while the inbox still has it is answered with 200 and
 // not stored a second time, whether it waits, runs, was handled, given up or
@@ -57,30 +57,30 @@
 //
 // # Malformed events
 //
-// An inbox knows no types of event. It answers 422 only if the body isn't a JSON
-// object with a non-empty string id and type. It stores everything else, whatever
-// createdAt and data are. Data that doesn't fit the handler's type therefore shows
-// up when the event is dispatched. The event is then retried like after any
+// An inbox doesn't know the types of events. It answers 422 only if the body isn't a
+// JSON object with a non-empty string id and type. It stores everything else,
+// whatever createdAt and data are. So if data doesn't fit the handler's type, you
+// find out when the event is dispatched. The event is then retried as after any
 // failure, because the next release of your program may be able to handle it.
 //
 // The first malformed attempt at an event is logged at level Error, with the ids of
-// the event and of River's job. You should alert on it: until something changes,
-// every retry fails the same way. Fix the handler's type and deploy, and the next
-// retry handles the event. To retry at once, use River's web interface or
-// inbox.Client().JobRetry. Both also work in the week after River has given the
-// event up. If the event isn't worth handling, cancel its job with JobCancel.
+// the event and of River's job. You should alert on it, because every retry fails
+// the same way until something changes. Fix the handler's type and deploy, and the
+// next retry handles the event. To retry right away, use River's web interface or
+// inbox.Client().JobRetry. Both also work for a week after River has given the event
+// up. If the event isn't worth handling, cancel its job with JobCancel.
 //
-// An error is malformed if it, or an error it wraps, has a method Malformed() bool
-// that returns true, like the errors of Dispatch that match
-// grantexhook.ErrMalformed. Your own errors may have one too.
+// An attempt is malformed if its error, or an error that it wraps, has a method
+// Malformed() bool that returns true. Errors of Dispatch that match
+// grantexhook.ErrMalformed have one, and your own errors may have one too.
 //
 // # How a delivery was verified
 //
 // grantexhook.VerificationFrom returns a zero Verification and false in a handler
 // behind an inbox: the event is handled later, perhaps by another process, and only
-// its body is stored. If you drop the bool, SecretIndex 0 looks as if every delivery
-// were signed with the new secret. To see whether an old secret is still in use,
-// look between the Verifier and the inbox:
+// its body is stored. If you ignore the bool, SecretIndex 0 looks as if every
+// delivery had been signed with the new secret. To see whether an old secret is
+// still in use, look between the Verifier and the inbox:
 //
 //	verify := func(next http.Handler) http.Handler {
 //		return v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,9 +94,9 @@
 //
 // # Traces and metrics
 //
-// River's own middleware for OpenTelemetry connects the request with the work and
-// counts both. It's the module github.com/riverqueue/rivercontrib/otelriver, which
-// this one doesn't require:
+// River's own middleware for OpenTelemetry links the work to the request and counts
+// both. It's in the module github.com/riverqueue/rivercontrib/otelriver, which this
+// one doesn't require:
 //
 //	opts.Configure = func(c *river.Config) {
 //		c.Plugins = append(c.Plugins, otelriver.NewMiddleware(&otelriver.MiddlewareConfig{
@@ -105,21 +105,21 @@
 //		}))
 //	}
 //
-// Each attempt is then a trace of its own. Its span river.work links to the span
-// river.insert_many in the trace of the request that stored the event, and the span
-// that otelhook makes is a child of river.work. River's span has the text of the
-// handler's error as its status, so keep secrets and principals out of your errors,
-// or drop the status in the exporter. otelhook never records such a text.
+// Each attempt then starts a new trace. Its span river.work links to the span
+// river.insert_many in the trace of the request that stored the event. The span from
+// otelhook is a child of river.work. River's span has the text of the handler's
+// error as its status, so keep secrets and principals out of your errors, or drop
+// the status in the exporter. otelhook never records the text of an error.
 //
-// The counter river.insert_count has the events that were inserted. Its label
-// unique_skipped_as_duplicate marks those that the inbox had already, and its status
-// is error if the database refused the insert. It counts before the commit, and not
-// at all if the database can't be reached. For deliveries that weren't stored, use
-// the metrics of otelhttp: they have status code 422 or 503.
+// The counter river.insert_count counts inserted events. Its label
+// unique_skipped_as_duplicate marks events that the inbox had already, and its label
+// status is error if the database rejected the insert. It counts before the commit,
+// and not at all if the database can't be reached. For deliveries that weren't
+// stored, use the metrics of otelhttp: they have status code 422 or 503.
 //
-// The counter river.work_count has the attempts, by their number and status. If the
-// status is error and the attempt is 25, or what Configure sets as MaxAttempts, an
-// event was given up. If the process dies in the last attempt, only the log says so.
+// The counter river.work_count counts attempts, by number and status. Status error
+// in attempt 25, or in the MaxAttempts that Configure sets, means that an event was
+// given up. If the process dies in the last attempt, only the log shows it.
 //
 // # What it needs
 //
@@ -139,53 +139,54 @@
 //
 // With PostgreSQL, any number of processes on any number of machines take in and
 // work off together; one that never calls [Inbox.Start] only takes in. A failover can
-// leave connections open to a server that has become read-only, and the defaults of
-// pgxpool keep them for an hour, longer than Grantex retries. So open the pool like
-// this, with all pools together below the server's max_connections:
+// leave connections open to a server that has become read-only. By default pgxpool
+// keeps them for an hour, which is longer than Grantex retries. So open the pool like
+// this, and keep the sum of all pools below the server's max_connections:
 //
 //	pool, err := pgxpool.New(ctx, "postgres://…/app?target_session_attrs=read-write&pool_max_conns=20&pool_max_conn_lifetime=3m")
 //
-// Behind PgBouncer in transaction mode, add default_query_exec_mode=cache_describe,
-// or exec, since prepared statements are lost between transactions and most
-// deliveries would get 503. Set PollOnly in Configure too, since LISTEN hears
-// nothing there. PgBouncer takes no search_path from a client; use [Options].Schema.
+// Behind PgBouncer in transaction mode, add default_query_exec_mode=cache_describe
+// (or exec). Otherwise prepared statements are lost between transactions, and most
+// deliveries get 503. Also set PollOnly in Configure, since LISTEN doesn't work
+// there. PgBouncer doesn't accept a search_path from a client, so use
+// [Options].Schema.
 //
-// Use read committed, which is PostgreSQL's default level of isolation. If
-// default_transaction_isolation is repeatable read or serializable, inserts that
-// conflict are retried until the nine seconds for storing are over, and River
-// retries its own statements. No delivery is refused for it, but River logs its
-// conflicts at level Error. To avoid them, add
-// default_transaction_isolation=read%20committed to the inbox's connection string or,
-// behind a pooler, set it with ALTER ROLE.
+// Use read committed, PostgreSQL's default isolation level. If
+// default_transaction_isolation is repeatable read or serializable, conflicting
+// inserts are retried until the nine seconds for storing are over, and River
+// retries its own statements. Deliveries aren't rejected for that, but River logs
+// its conflicts at level Error. To avoid them, add
+// default_transaction_isolation=read%20committed to the inbox's connection string.
+// Behind a pooler, set it with ALTER ROLE instead.
 //
 // The role that calls [Inbox.Migrate] needs USAGE and CREATE on the schema, and
-// owns the tables it creates. If another role runs the inbox, grant it this after
-// each migration:
+// owns the tables it creates. If another role runs the inbox, grant it these rights
+// after each migration:
 //
 //	GRANT USAGE ON SCHEMA inbox TO app;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA inbox TO app;
 //	GRANT USAGE ON ALL SEQUENCES IN SCHEMA inbox TO app;
 //
-// It may call Migrate too, as long as there's nothing left to create. At midnight
-// UTC, River's leader rebuilds its indexes, which PostgreSQL allows only to the
-// owner of the tables. Any other role works all the same, but each night the log
-// has an error for each index, for example "must be owner of index
-// river_job_args_index". Either make the role a member of the owner, or switch the
+// That role can call Migrate too, as long as there's nothing left to create. At
+// midnight UTC, River's leader rebuilds its indexes, which PostgreSQL allows only
+// for the owner of the tables. The inbox works with any other role, but every night
+// it logs an error for each index, for example "must be owner of index
+// river_job_args_index". Either make the role a member of the owner, or turn the
 // rebuilding off and run REINDEX as the owner when the indexes have grown:
 //
 //	opts.Configure = func(c *river.Config) { c.ReindexerIndexNames = []string{} } // nil is River's default
 //
-// The table river_job holds events as they came, with the errors that handlers
-// returned. Anyone who can read the database can read them, including ids of
-// principals. SQLite creates its file with mode 0644. If you create it with mode
-// 0600 before you open the database, SQLite gives -wal and -shm the same mode:
+// The table river_job contains the events as they arrived, and the errors that
+// handlers returned. Anyone who can read the database can read them, including the
+// ids of principals. SQLite creates its file with mode 0644. If you create the file
+// with mode 0600 before you open the database, -wal and -shm get the same mode:
 //
 //	f, err := os.OpenFile("inbox.db", os.O_CREATE|os.O_RDWR, 0o600)
 //	...
 //	err = f.Close()
 //
-// If events must be deleted sooner than River does it, set the retention periods in
-// Configure.
+// If events must be deleted sooner than River deletes them, set the retention
+// periods in Configure.
 //
 // River, its drivers, its web interface and otelriver are licensed under the
 // MPL-2.0, which covers their own files; this module is Apache-2.0.

@@ -38,19 +38,20 @@ func (event) InsertOpts() river.InsertOpts {
 }
 
 // Handler returns the handler to which Grantex delivers. verify must be the
-// Middleware of a grantexhook.Verifier, alone or with middleware inside it, and
-// Handler panics if it's nil: whatever verify lets through is stored.
+// Middleware of a grantexhook.Verifier, with or without more middleware inside it,
+// because whatever verify lets through is stored. Handler panics if verify is nil.
 //
-// It answers 200 once the event is committed, and also if the inbox has the event
-// already, in whatever state; an event is stored once. It answers 400 if the body
-// can't be read, and 503 if the event can't be stored within nine seconds. Grantex
-// then retries. Conflicts with other transactions, which PostgreSQL reports at the
-// isolation levels above read committed, are retried within these nine seconds.
+// It answers 200 once the event is committed. It also answers 200 if the inbox has
+// the event already, in whatever state, and doesn't store it again. It answers 400
+// if the body can't be read, and 503 if the event can't be stored within nine
+// seconds; Grantex then retries. Above the isolation level read committed,
+// PostgreSQL reports conflicts with other transactions. Those inserts are retried
+// within the nine seconds.
 //
-// An inbox knows no types of event, so 422 means only that the body isn't a JSON
-// object with a non-empty string id and type. Everything else is stored, whatever
-// its createdAt and data are. What the handler's type then can't take shows up when
-// the event is dispatched; see the package's documentation.
+// An inbox doesn't know the types of events, so 422 only means that the body isn't a
+// JSON object with a non-empty string id and type. Everything else is stored,
+// whatever its createdAt and data are. If data doesn't fit the handler's type, you
+// find out when the event is dispatched; see the package's documentation.
 //
 // Handler stores deliveries whether [Inbox.Start] was called or not.
 func (in *Inbox[TTx]) Handler(verify func(http.Handler) http.Handler) http.Handler {
@@ -84,16 +85,16 @@ func (in *Inbox[TTx]) take(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parse finds what an event must have to be known again. Its errors don't quote
-// the body. PostgreSQL can't keep a NUL, so the id and type that River keeps have
-// a substitute for it; the body, which is what is dispatched, stays as it came.
+// parse returns what identifies an event. Its errors don't quote the body.
+// PostgreSQL can't store a NUL, so parse replaces it in the id and type. The body,
+// which is what gets dispatched, stays as it is.
 func parse(body []byte) (event, error) {
 	var e struct{ ID, Type string }
 	switch {
 	case json.Unmarshal(body, &e) != nil:
 		return event{}, errors.New("the body isn't an object with a string id and type")
 	case e.ID == "" || e.Type == "":
-		return event{}, errors.New("the event's id or type is missing or empty")
+		return event{}, errors.New("the id or type of the event is missing or empty")
 	}
 	return event{withoutNUL(e.ID), withoutNUL(e.Type), body}, nil
 }

@@ -52,9 +52,9 @@ type Options struct {
 	// none, and it is an error there.
 	Schema string
 
-	// Log gets, at level Error, the events that can't be stored, are malformed or
-	// are given up. River's own log lines go there too. If nil, it's
-	// [slog.Default] as it is when New is called.
+	// Log gets the events that can't be stored, are malformed or are given up, at
+	// level Error. River logs there too. If nil, it's [slog.Default] as it is
+	// when New is called.
 	Log *slog.Logger
 
 	// Configure, if set, changes what else River has to offer: retention, the

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// maxPause is longer than an insert takes, so the transactions that conflicted
-// don't meet again in step.
+// maxPause is longer than an insert takes, so transactions that conflicted don't
+// keep colliding.
 const maxPause = 20 * time.Millisecond
 
-// retry calls f until it succeeds, fails for another reason than a conflict, or
-// ctx ends.
+// retry calls f until it succeeds, fails for a reason other than a conflict, or ctx
+// ends.
 func retry(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -28,8 +28,8 @@ func retry(ctx context.Context, f func() error) error {
 }
 
 // conflicts reports whether a transaction failed because of another one that ran
-// at the same time. The drivers of PostgreSQL share no error type, but pgx and pq
-// have a method for the code.
+// at the same time. The PostgreSQL drivers don't share an error type, but the errors
+// of pgx and pq both have a method that returns the code.
 func conflicts(err error) bool {
 	const serializationFailure, deadlockDetected = "40001", "40P01"
 	var coded interface{ SQLState() string }

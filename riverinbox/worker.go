@@ -35,19 +35,20 @@ func (w *worker) Work(ctx context.Context, job *river.Job[event]) error {
 	return storable{err}
 }
 
-// malformed reports whether err says that the event's data doesn't fit the
-// handler's type. grantexhook isn't imported here, so its error is recognized by a
-// method.
+// malformed reports whether err means that the event's data doesn't fit the
+// handler's type. It looks for a method, since this package doesn't import
+// grantexhook.
 func malformed(err error) bool {
 	var m interface{ Malformed() bool }
 	return errors.As(err, &m) && m.Malformed()
 }
 
-// malformedKey marks, in the metadata of a job, what has been logged.
+// malformedKey in the metadata of a job means that its malformed event was logged.
 const malformedKey = "grantexhook_malformed"
 
 // reportMalformed logs a job's first malformed attempt at level Error, since retries
-// don't help until the handler's type changes. Later ones are like other failures.
+// don't help until the handler's type changes. Later ones are logged like any other
+// failure.
 func (w *worker) reportMalformed(ctx context.Context, job *river.Job[event], err error) {
 	var logged map[string]any
 	if json.Unmarshal(job.Metadata, &logged) == nil && logged[malformedKey] != nil {
@@ -55,7 +56,7 @@ func (w *worker) reportMalformed(ctx context.Context, job *river.Job[event], err
 	}
 	w.log.ErrorContext(ctx, "riverinbox: event malformed; change the handler's type, or cancel the job",
 		"event", job.Args.ID, "type", job.Args.Type, "job", job.ID, "error", err)
-	river.MetadataSet(ctx, malformedKey, true) // if it fails, the next attempt is logged again
+	river.MetadataSet(ctx, malformedKey, true) // if this fails, the next attempt is logged again
 }
 
 // run dispatches in a goroutine of its own, since River would wait for ever for a

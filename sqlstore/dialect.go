@@ -29,9 +29,9 @@ const doneToken = 0
 type statements struct {
 	claim, done, release, mark, sweep string
 	sweepLevel                        sql.IsolationLevel
-	limited                           bool // mark and sweep have an idleLimit as their last parameter
+	limited                           bool // mark and sweep take an idleLimit as their last parameter
 	migrate                           []string
-	look, limits                      string // what Migrate begins with, in PostgreSQL alone
+	look, limits                      string // what Migrate begins with; only in PostgreSQL
 }
 
 // Where a row stands that has not expired, claim changes nothing but returns it
@@ -67,10 +67,10 @@ DELETE FROM {table} WHERE id IN (
 // rolled back counts from before, which harms nobody whose lease is longer than
 // the time that he waits.) SQLite reads the clock once, after waiting.
 //
-// {limited} is true, and limits how long the transaction may be idle. It rides on the
-// statement that locks rows, so it costs no round trip. In markSQL it comes before
-// the conflict, since even a row that is left as it was stays locked. In sweepSQL it
-// comes last, where it can't change how rows are looked for.
+// {limited} is always true. Its side effect limits how long the transaction may be
+// idle. It's part of the statement that locks rows, so it doesn't cost a round trip.
+// In markSQL it comes before the conflict, since even a row that isn't changed stays
+// locked. In sweepSQL it comes last, where it can't affect the search for rows.
 var (
 	postgreSQL = []string{
 		"{now}", "statement_timestamp()",
@@ -94,9 +94,9 @@ func limitedSQL(param string) string {
 	return "CASE WHEN " + param + "::text <> '' THEN set_config('idle_in_transaction_session_timeout', " + param + "::text, true) <> '' ELSE true END"
 }
 
-// What PostgreSQL is asked before anything is created, and what bounds the harm
-// of creating. CREATE INDEX locks out every writer, IF NOT EXISTS or not, and while
-// it waits for a transaction all others wait behind it.
+// lookSQL finds out what exists before anything is created. limitsSQL bounds the
+// harm of creating: CREATE INDEX locks out every writer, even with IF NOT EXISTS,
+// and while it waits for a transaction, all others wait behind it.
 const (
 	lookSQL = `
 SELECT

@@ -38,42 +38,41 @@
 //
 // # PostgreSQL
 //
-// Version 12 or later; it was tested with 15. Leases are measured with the clock of
-// the server alone. A claim is exclusive at any isolation level. An id that
-// PostgreSQL can't keep as text or in an index, with a NUL or longer than about
-// 2,700 bytes, can't be claimed; Grantex doesn't make such ids. A server that loses
-// commits when it fails over, as asynchronous replication or synchronous_commit = off
-// can, forgets claims and marks with them, and the rows that Tx committed, of events
-// that were acknowledged.
+// Version 12 or later; it was tested with 15. Leases are measured only with the
+// clock of the server. A claim is exclusive at any isolation level. PostgreSQL can't
+// store an id that contains a NUL or is longer than about 2,700 bytes, so such an id
+// can't be claimed; Grantex doesn't send such ids. With asynchronous replication or
+// synchronous_commit = off, a failover may lose commits. It then loses claims, marks
+// and the rows that Tx committed, even for events that were acknowledged.
 //
 // The user needs USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on the
-// table. [Store.Migrate] needs no more if the table and its index are there.
-// Otherwise it needs CREATE on the schema, and must own a table that lacks only the
-// index.
+// table. [Store.Migrate] doesn't need more if the table and its index exist.
+// Otherwise it needs CREATE on the schema. If only the index is missing, the user
+// must also own the table.
 //
-// By default database/sql keeps two connections and opens as many more as it's
-// asked for. With 64 deliveries at once, that took twice as long as 20 connections
-// that are kept, and got 503 when the server had no more to give. Set both limits,
-// and keep their sum over all processes below the server's max_connections.
+// By default database/sql keeps only two connections and opens any number of others.
+// With 64 deliveries at once, that took twice as long as with 20 connections that
+// are kept, and deliveries got 503 when the server ran out of connections. Set both
+// limits, and keep their sum over all processes below the server's max_connections.
 //
 // A failover can leave connections open to a server that has become read-only, and
-// each delivery that uses one gets 503. Grantex retries for 450 seconds, so a
-// connection shouldn't live nearly that long. With target_session_attrs=read-write
-// in the URL, which pgx and github.com/lib/pq both know, new connections go to a
-// server that can write.
+// each delivery that uses one gets 503. Grantex may stop retrying after 450 seconds,
+// so connections should be much shorter-lived than that. With
+// target_session_attrs=read-write in the URL, which both pgx and github.com/lib/pq
+// support, new connections go to a server that can write.
 //
 // # PgBouncer
 //
-// In transaction mode, the next transaction may come to another connection, which
-// doesn't know what the last one prepared. With the drivers' defaults, most
-// deliveries then get 503. Add to the URL:
+// In transaction mode, the next transaction may use another connection to the
+// server, which doesn't have the statements that the last one prepared. With the
+// drivers' defaults, most deliveries then get 503. Add to the URL:
 //
 //   - for pgx, default_query_exec_mode=cache_describe, or exec
 //   - for github.com/lib/pq, binary_parameters=yes
 //
-// PgBouncer takes no search_path from a client. Put the schema into [Options].Table,
-// or set it with ALTER ROLE. The connections to the server are PgBouncer's own, so
-// its server_lifetime should be a few minutes too.
+// PgBouncer doesn't accept a search_path from a client. Put the schema into
+// [Options].Table, or set the search_path with ALTER ROLE. PgBouncer keeps its own
+// connections to the server, so its server_lifetime should be a few minutes too.
 //
 // # SQLite
 //
@@ -96,13 +95,12 @@
 // mode, synchronous(FULL) is what keeps the last commits when the machine loses
 // power.
 //
-// The rows hold ids of events and no data. What is deleted can stay in the file
-// until it's overwritten. With _pragma=secure_delete(1) the next checkpoint
-// overwrites it, and what the handler deletes too.
+// The rows contain the ids of events but not their data. Deleted rows can stay in
+// the file until they're overwritten. With _pragma=secure_delete(1), the next
+// checkpoint overwrites them, and the rows that your handler deleted too.
 //
 // # Tests in a synctest bubble
 //
-// A database measures leases with its own clock, which doesn't follow the clock of
-// a testing/synctest bubble: a lease lasts its real time. Use a
-// grantexhook.MemoryStore there.
+// A database measures leases with its own clock, which doesn't follow the fake
+// clock of a testing/synctest bubble. Use a grantexhook.MemoryStore there.
 package sqlstore

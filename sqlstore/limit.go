@@ -8,16 +8,15 @@ import (
 )
 
 const (
-	// idleRoom keeps a handler that is alive from being cut off: its clock and the
+	// idleRoom keeps a live handler from being cut off, since its clock and the
 	// server's don't start at the same moment.
 	idleRoom = time.Second
 
-	// longestLimit is what PostgreSQL's setting can hold, 24 days.
+	// longestLimit is the longest that PostgreSQL's setting allows, 24 days.
 	longestLimit = math.MaxInt32 * time.Millisecond
 )
 
-// limited returns args with the [idleLimit] of ctx added, if the database has such
-// a limit.
+// limited appends the [idleLimit] of ctx to args if the database supports it.
 func (s *Store) limited(ctx context.Context, args ...any) []any {
 	if !s.sql.limited {
 		return args
@@ -25,10 +24,10 @@ func (s *Store) limited(ctx context.Context, args ...any) []any {
 	return append(args, idleLimit(ctx))
 }
 
-// idleLimit is how many milliseconds the database should wait for the next
-// statement of a transaction: until the deadline of ctx has passed for certain. A
-// machine that vanished would otherwise hold its locks for hours. It is empty if
-// ctx has no deadline.
+// idleLimit returns how many milliseconds the database should wait for the next
+// statement of a transaction, which is until the deadline of ctx has certainly
+// passed. Without it, a machine that vanished would hold its locks for hours. It's
+// empty if ctx has no deadline.
 func idleLimit(ctx context.Context) string {
 	deadline, ok := ctx.Deadline()
 	if !ok {

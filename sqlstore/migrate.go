@@ -12,13 +12,12 @@ import (
 // Migrate creates the table of the Store and its index if they are missing.
 // Several processes may call it at once.
 //
-// In PostgreSQL it looks first, in the schema that the table is named with or
-// else along the search_path. If the table and an index on expires are there, it
-// changes nothing, waits for nothing and needs no right to create. Otherwise it
-// gives up waiting for a lock after a second, lets others go first and tries again
-// until ctx ends. Building the index of a table that has grown large without one
-// keeps all writers out until it's done. An index that PostgreSQL marks as invalid
-// is dropped and built again.
+// In PostgreSQL it first looks for the table, in the schema given in Options.Table or
+// else along the search_path. If it finds the table with an index on expires, it
+// doesn't change anything or wait for locks, and doesn't need CREATE. Otherwise it
+// waits at most a second for a lock, then lets others go first and tries again until
+// ctx ends. If a large table has no index, building one locks out all writers until
+// it's done. An index that PostgreSQL marks as invalid is dropped and built again.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrate := s.migrate
 	if s.sql.look == "" {
@@ -30,8 +29,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return nil
 }
 
-// migrate creates what it doesn't find. CREATE … IF NOT EXISTS alone would lock
-// the table even if there's nothing to create.
+// migrate creates what it doesn't find. CREATE … IF NOT EXISTS by itself would lock
+// the table even if everything exists.
 func (s *Store) migrate(ctx context.Context) error {
 	for created := false; ; {
 		missing, err := s.missing(ctx)
@@ -39,7 +38,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		case err != nil || len(missing) == 0:
 			return err
 		case created:
-			return errors.New("the table lacks a column, or something else has the name of its index (the table's, then _expires); rename what is there or set another name in Options.Table")
+			return errors.New("the table lacks a column, or something else has the name of its index (the table's name and _expires); rename what is there, or set another name in Options.Table")
 		}
 		err = s.create(ctx, missing)
 		if err != nil && !givesWay(err) {
@@ -56,16 +55,16 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 }
 
-// givesWay reports whether a lock was not to be had.
+// givesWay reports whether err means that a lock wasn't available.
 func givesWay(err error) bool {
 	const lockNotAvailable = "55P03"
 	return conflicts(err) || hasState(err, lockNotAvailable)
 }
 
-// missing returns the statements that create what is not there. They may find it
-// there after all: a table that another process creates at this moment can be seen
-// before its columns are. The table counts in whichever schema the other statements
-// would find it, though CREATE TABLE might make a second one in another.
+// missing returns the statements that create what is missing. Those may find that it
+// exists after all, since a table that another process is just creating can be
+// visible before its columns. A table counts in any schema where the Store's other
+// statements would find it, although CREATE TABLE might create another one elsewhere.
 func (s *Store) missing(ctx context.Context) ([]string, error) {
 	var table, columns, index bool
 	var invalid string
@@ -101,11 +100,11 @@ func (s *Store) create(ctx context.Context, statements []string) error {
 // Schema returns the statements that create the table and its index, for
 // migrations in files. They belong in one transaction.
 //
-// In PostgreSQL, CREATE INDEX locks the table even if the index exists. Where it
-// runs while an event is in [Store.Tx], it waits for that event, and every other
-// event waits behind it. So run the statements once, not at every start, and put
-// SET LOCAL lock_timeout = '1s' before them: the migration then fails instead of
-// making others wait, and can be run again. [Store.Migrate] does all this by itself.
+// In PostgreSQL, CREATE INDEX locks the table even if the index exists. If an event
+// is in [Store.Tx] at that moment, CREATE INDEX waits for it, and every other event
+// waits behind CREATE INDEX. So run the statements once, not at every start, and put
+// SET LOCAL lock_timeout = '1s' before them. The migration then fails instead of
+// making others wait, and you can run it again. [Store.Migrate] does all this for you.
 func (s *Store) Schema() string {
 	return strings.Join(s.sql.migrate, ";\n") + ";\n"
 }

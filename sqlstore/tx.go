@@ -55,8 +55,8 @@ func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error 
 	return nil
 }
 
-// ended returns the error of ctx where database/sql reports only that it has
-// rolled back, which it does when ctx ends.
+// ended returns the error of ctx if database/sql reports only the rollback that it
+// does when ctx ends.
 func ended(ctx context.Context, err error) error {
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		return ctx.Err()
@@ -64,7 +64,7 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// explained adds the error of ctx where f got only what [ended] replaces.
+// explained adds the error of ctx if f got only the error that [ended] replaces.
 func explained(ctx context.Context, err error) error {
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
