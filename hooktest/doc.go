@@ -12,9 +12,9 @@
 //	err := d.Dispatch(t.Context(), hooktest.Body(t, grantexhook.GrantRevoked{GrantID: "grnt_1"}))
 //
 // A [Sender] makes the whole delivery over a connection: it waits ten seconds
-// for the answer and retries what failed for as long as Grantex does. Inside a
-// [testing/synctest] bubble those ten minutes take no time (with Soonest, seven
-// and a half):
+// for the answer and retries what failed for as long as Grantex does. That takes
+// ten minutes, or seven and a half with Soonest, but no time at all inside a
+// [testing/synctest] bubble:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		s := hooktest.Sender{Secret: secret, Handler: handler}
@@ -44,7 +44,7 @@
 //	s.Secret = "another"                          // a stranger
 //	s.Cut = 1                                     // the connection cut in the middle of the body
 //	s.Timeout = time.Second                       // a sender that hangs up early
-//	s.Soonest = true                              // retries as early as Grantex can make them
+//	s.Soonest = true                              // retries as early as Grantex can send them
 //
 // A handler that answers 204, 205 or 304 fails the test: these crash the process
 // of the real sender.

@@ -106,9 +106,8 @@ func (r Raw) EventType() string {
 // a new id and the time of now unless p is an [Event] or [Raw]. It is what
 // [grantexhook.Dispatcher.Dispatch] takes.
 //
-// This is true of what p encodes itself as well, for example of a
-// [json.RawMessage] with \u00e9 in it. Numbers, and the order of members, stay as
-// they are.
+// This also applies to what p encodes itself, for example a [json.RawMessage] that
+// contains \u00e9. Numbers and the order of members stay as they are.
 //
 // At any depth of p, and whatever its type, a time in a field whose name ends in
 // At is written in UTC with milliseconds, even if p has it as a string, and nil

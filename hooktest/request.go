@@ -32,8 +32,8 @@ func NewRequest(t testing.TB, secret string, p grantexhook.Payload) *http.Reques
 // NewRequest returns the request of the first attempt at delivering p. If the
 // Sender has no URL, it goes to Path. A Sender with Cut makes a request whose
 // body breaks off with [io.ErrUnexpectedEOF]. Attempts, Soonest, Timeout and
-// Handler have no part in it, but it fails the test if the Sender is one that
-// cannot deliver; only a target may be missing.
+// Handler are ignored. NewRequest still fails the test if the Sender couldn't
+// deliver, except that a target may be missing.
 func (s Sender) NewRequest(t testing.TB, p grantexhook.Payload) *http.Request {
 	t.Helper()
 	s.check(t)

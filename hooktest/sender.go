@@ -18,11 +18,11 @@ import (
 
 // A Sender delivers events to a handler or a URL as Grantex does: as a POST with
 // a chunked body, ten seconds for the whole exchange, and no redirect followed.
-// What is not answered with 2xx is tried again, whatever Retry-After says: five
-// attempts in all, which begin 60, 90, 150 and 270 seconds after one another, as
-// was measured with one process of Grantex (see Soonest). All have the same body,
-// each with a timestamp and a V2 signature of its own. Each has a connection of
-// its own as well, although it asks to keep it alive as Grantex does.
+// Without a 2xx it retries, whatever Retry-After says. It makes up to five
+// attempts, which begin 60, 90, 150 and 270 seconds after one another, as measured
+// with one process of Grantex (see Soonest). All have the same body, but each has
+// a new timestamp and V2 signature. Each also has a new connection, although it
+// asks for keep-alive as Grantex does.
 //
 // It needs a Secret and either a Handler or a URL; the zero value of every other
 // field is what Grantex does. Its methods do not change it and may be called
@@ -53,9 +53,9 @@ type Sender struct {
 	// Attempts is how many attempts are made, from 1 to 5: 5 if zero.
 	Attempts int
 
-	// Soonest makes the retries as early as Grantex can: attempts begin 30, 60,
-	// 120 and 240 seconds after one another. The more processes Grantex runs,
-	// the closer it comes to that.
+	// Soonest retries as early as Grantex can: attempts begin 30, 60, 120 and 240
+	// seconds after one another. The more processes Grantex runs, the closer it
+	// comes to this.
 	Soonest bool
 
 	// Legacy leaves out the timestamp and the V2 signature, like a Grantex older
@@ -75,18 +75,18 @@ type Sender struct {
 	Timeout time.Duration
 }
 
-// Format implements [fmt.Formatter]. No verb that asks it shows the Secret, the
-// target or the path. Verbs that don't ask are %p and %w, and fmt may call no
-// method on an unexported field of a struct.
+// Format implements [fmt.Formatter]. It leaves out the Secret, the target and the
+// path. fmt doesn't call it for %p and %w, or for an unexported field of a struct.
 func (s Sender) Format(f fmt.State, _ rune) { io.WriteString(f, s.text()) }
 
-// LogValue implements [slog.LogValuer]. It does not show the Secret.
+// LogValue implements [slog.LogValuer]. It leaves out the same fields as Format.
 func (s Sender) LogValue() slog.Value { return slog.StringValue(s.text()) }
 
-// MarshalText implements [encoding.TextMarshaler]. It does not show the Secret.
+// MarshalText implements [encoding.TextMarshaler]. It leaves out the same fields as
+// Format.
 func (s Sender) MarshalText() ([]byte, error) { return []byte(s.text()), nil }
 
-// text leaves out what may hold a secret, a URL with a token in it for instance.
+// text leaves out whatever may contain a secret, for example a URL with a token.
 func (s Sender) text() string {
 	return fmt.Sprintf("hooktest.Sender{Secret: [redacted], Attempts: %d, Soonest: %t, Legacy: %t, Skew: %v, Cut: %d, Timeout: %v}",
 		s.Attempts, s.Soonest, s.Legacy, s.Skew, s.Cut, s.Timeout)

@@ -65,7 +65,7 @@ func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
 		case !c.retry || a.Crashes() || n == sender.MaxAttempts:
 			return false
 		case n == 1 && ctx.Err() == nil:
-			c.note("%s is tried again %s s apart", printable(e.ID), c.gaps())
+			c.note("retrying %s; attempts are %s s apart", printable(e.ID), c.gaps())
 		}
 	}
 	return false

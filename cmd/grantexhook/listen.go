@@ -72,8 +72,7 @@ func (l *listener) run(ctx context.Context, _ []string) error {
 	return l.serve(ctx, socket, v.Middleware(l.dispatcher()))
 }
 
-// listenOn takes ::1 in the place of 127.0.0.1 on a machine whose loopback has
-// IPv6 alone.
+// listenOn uses ::1 instead of 127.0.0.1 on a machine whose loopback has only IPv6.
 func listenOn(addr string) (net.Listener, error) {
 	socket, err := net.Listen("tcp", addr)
 	host, port, _ := net.SplitHostPort(addr)

@@ -39,7 +39,7 @@ echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revo
 			fs.StringVar(&s.at, "at", "", "sign as if it were `TIME`: RFC 3339, Unix seconds, or from now, such as -10m")
 			fs.StringVar(&s.id, "id", "", "send one event with this `ID`, again and again with -count")
 			fs.BoolVar(&s.retry, "retry", false, retryUsage)
-			fs.BoolVar(&s.soonest, "soonest", false, "with -retry, try again as early as Grantex can: 30, 60, 120 and 240 s apart")
+			fs.BoolVar(&s.soonest, "soonest", false, "with -retry, retry as early as Grantex can: 30, 60, 120 and 240 s apart")
 			fs.BoolVar(&s.json, "json", false, "print each attempt as a line of JSON")
 			s.secretFile = fileFlag(fs, "secret", "secret")
 			return s.run

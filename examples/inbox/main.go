@@ -65,8 +65,8 @@ func main() {
 }
 
 // createPrivate makes sure that only the owner can read the events. SQLite would
-// create its file with mode 0644. It gives -wal and -shm the mode of the file, but
-// those that an earlier run left keep theirs.
+// create its file with mode 0644. New -wal and -shm files get the mode of the
+// database file, but those that an earlier run left keep theirs.
 func createPrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -81,8 +81,8 @@ func createPrivate(path string) error {
 	return nil
 }
 
-// revoke takes a while, and returns early if its context ends. It quotes what the
-// sender wrote: a newline in it can't begin a log line.
+// revoke takes a while, and returns early if its context ends. It logs the id with
+// %q, so a newline in it can't start a log line.
 func revoke(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
 	log.Printf("grant %q: begins", e.Data.GrantID)
 	select {

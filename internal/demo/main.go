@@ -79,7 +79,7 @@ func build(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// freeAddr returns an address of ::1 on a machine whose loopback has IPv6 alone.
+// freeAddr uses ::1 on a machine whose loopback has only IPv6.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

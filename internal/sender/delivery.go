@@ -22,13 +22,14 @@ import (
 const Timeout = 10 * time.Second
 
 // The times from the start of one attempt to the start of the next. Grantex
-// doubles a pause of 30 seconds, and each of its processes looks every 30 seconds
-// for what is due.
+// doubles a pause of 30 seconds, and each of its processes checks every 30 seconds
+// what is due.
 var (
-	// gaps were measured with one process, whatever time an attempt took.
+	// gaps were measured with one process. They don't depend on how long an
+	// attempt takes.
 	gaps = [...]time.Duration{60 * time.Second, 90 * time.Second, 150 * time.Second, 270 * time.Second}
 
-	// soonest are the pauses alone, which many processes come close to.
+	// soonest is just the pauses. With many processes, Grantex comes close to it.
 	soonest = [len(gaps)]time.Duration{30 * time.Second, 60 * time.Second, 120 * time.Second, 240 * time.Second}
 )
 
@@ -49,7 +50,7 @@ type Delivery struct {
 	Skew    time.Duration // how far the sender's clock is ahead
 	Cut     int           // how many of the first attempts are cut in the middle of the body
 	Timeout time.Duration // of one attempt: [Timeout] if zero
-	Soonest bool          // retries come as early as Grantex can make them, not as measured
+	Soonest bool          // retries as early as Grantex can, not as measured
 
 	// Dial connects to the endpoint: that of [net.Dialer] if nil. A URL with
 	// https gets TLS on top of it.
@@ -95,11 +96,11 @@ func ParseURL(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-// Attempts makes the attempts at the delivery and yields each when it is over:
-// up to [MaxAttempts] at the times that were measured, or at the soonest, until
-// one succeeds, one crashes the sender, ctx ends, or the next would come after
-// its deadline. Each is signed anew. Only the status counts: no redirect is
-// followed and no Retry-After heeded.
+// Attempts makes the attempts at the delivery and yields each when it's over. It
+// makes up to [MaxAttempts], at the measured times or with Soonest at the earliest.
+// It stops when one succeeds, one crashes the sender, ctx ends, or the next would
+// come after its deadline. Each is signed again. Only the status counts: redirects
+// aren't followed, and Retry-After is ignored.
 func (d *Delivery) Attempts(ctx context.Context) iter.Seq[Attempt] {
 	gaps := gaps
 	if d.Soonest {

@@ -59,10 +59,10 @@ func Body(e grantexhook.Event[any]) ([]byte, error) {
 	return encode(e)
 }
 
-// encode writes v as JSON.stringify would, which Grantex uses. encoding/json
-// differs in what it escapes, in the times, and in the slices that are nil; and
-// it leaves the escapes of a json.RawMessage as they are. Numbers stay as v has
-// them, since JavaScript would round large ones.
+// encode writes v as Grantex does, with JSON.stringify. encoding/json differs in
+// what it escapes, in times and in nil slices, and it keeps the escapes in a
+// json.RawMessage. Numbers stay as they are in v, since JavaScript would round large
+// ones.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -70,19 +70,19 @@ func encode(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	body := []byte(string([]rune(strings.TrimSuffix(b.String(), "\n")))) // a json.RawMessage may be no UTF-8
+	body := []byte(string([]rune(strings.TrimSuffix(b.String(), "\n")))) // a json.RawMessage may not be UTF-8
 	body = escape.ReplaceAllFunc(body, unescape)
 	body = timeField.ReplaceAllFunc(body, millis)
 	return bytes.ReplaceAll(body, []byte(`"scopes":null`), []byte(`"scopes":[]`)), nil
 }
 
-// escape matches each escape whole, so that the second half of an escaped
-// backslash is not taken for the beginning of another, and the two of a
-// surrogate pair together.
+// escape matches each escape as a whole, and both escapes of a surrogate pair
+// together. Otherwise the second half of an escaped backslash would look like the
+// beginning of another escape.
 var escape = regexp.MustCompile(`\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)`)
 
-// unescape returns what JSON.stringify writes for the character of an escape:
-// the character itself, unless it has to be escaped.
+// unescape returns what JSON.stringify writes for an escaped character: the
+// character itself, unless it must be escaped.
 func unescape(escape []byte) []byte {
 	switch {
 	case escape[1] == '/':
@@ -99,13 +99,13 @@ func unescape(escape []byte) []byte {
 	switch {
 	case i >= 0:
 		return []byte{'\\', letters[i]}
-	case r < ' ', utf16.IsSurrogate(r): // half of a pair
+	case r < ' ', utf16.IsSurrogate(r): // a control character, or half of a pair
 		return bytes.ToLower(escape)
 	}
 	return utf8.AppendRune(nil, r)
 }
 
-// unhex returns the number in an escape that begins with \u.
+// unhex returns the number in a \u escape.
 func unhex(escape []byte) rune {
 	n, _ := strconv.ParseUint(string(escape[len(`\u`):len(`\u0000`)]), 16, 16)
 	return rune(n)
