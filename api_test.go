@@ -190,7 +190,7 @@ func requireRefused(t testing.TB, err error, status int, code string) *grantexho
 	return refused
 }
 
-// collect gathers what an iterator yields before its first error.
+// collect returns the deliveries that an iterator yields before its first error.
 func collect(seq func(func(grantexhook.Delivery, error) bool)) (all []grantexhook.Delivery, err error) {
 	for d, err := range seq {
 		if err != nil {

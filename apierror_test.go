@@ -148,8 +148,8 @@ func TestAPIErrorRetryAfter(t *testing.T) {
 	require.Zero(t, waits("soon"))
 }
 
-// Of all answers that aren't 2xx, 300 to 399 may be redirects. Any other Location
-// is of another kind.
+// TestAPIErrorStatus checks that only 300 to 399 with a Location are reported as
+// redirects.
 func TestAPIErrorStatus(t *testing.T) {
 	const redirect = "redirect to https://api.example.com, which is not followed; is Client.BaseURL right?"
 	tests := []struct {

@@ -150,7 +150,7 @@ func ExampleClient_Rotate() {
 		return
 	}
 
-	// 5. Accept the new secret alone, in the same way.
+	// 5. Accept only the new secret, in the same way.
 	v, err = grantexhook.NewVerifier(string(twin.Secret), &grantexhook.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		fmt.Println(err)
@@ -202,8 +202,8 @@ func ExampleClient_Deliveries() {
 	// whd_0 pending
 }
 
-// An account has a number of calls a minute, and a long list may take more. The
-// loop waits as long as the API asks for, and goes on with the same page.
+// An account has a limited number of calls a minute, and a long list may need more.
+// The loop waits as long as the API asks it to, and goes on with the same page.
 func ExampleClient_Deliveries_wait() {
 	grantex := newGrantex()
 	defer grantex.Close()

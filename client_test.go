@@ -131,7 +131,7 @@ func TestClientRefusesAnswers(t *testing.T) {
 		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), true, "other bytes"},
 		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), true, "with 33 other bytes"},
 		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), false, "other bytes"},
-		{"wrong type beside the right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,"id":"wh_1","secret":["`+secret+`"]}`), false, "other bytes"},
+		{"wrong types among right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,"id":"wh_1","secret":["`+secret+`"]}`), false, "other bytes"},
 		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), true, "the answer is larger than 1048576 bytes"},
 		{"cut", cut(200, `{"webhooks":[`), true, "reading the answer: unexpected EOF"},
 		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), true, "the answer is 101, which is none; is Client.BaseURL right?"},
@@ -160,7 +160,7 @@ func TestClientTakesTheLargestAnswer(t *testing.T) {
 	require.NoError(t, list(t.Context(), a.client()))
 }
 
-// A closing body keeps whether it was closed.
+// A closing body records whether it was closed.
 type closing struct {
 	io.Reader
 	closed bool
@@ -168,7 +168,7 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed = true; return nil }
 
-// TestClientClosesAnswers checks that every answer gives its connection back.
+// TestClientClosesAnswers checks that every response's body is closed.
 func TestClientClosesAnswers(t *testing.T) {
 	tests := []struct {
 		name     string

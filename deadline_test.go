@@ -100,14 +100,14 @@ func TestDeadlineAfterFunc(t *testing.T) {
 				end()
 				synctest.Wait()
 				require.Equal(t, test.calls, calls.Load())
-				require.False(t, stop(), "there is nothing left to stop")
+				require.False(t, stop(), "stop returned true after the end")
 			})
 		})
 	}
 }
 
-// TestDeadlineHasOneTimer checks that asking for it again starts no other, and
-// that what doesn't ask starts none.
+// TestDeadlineHasOneTimer checks that using a deadline twice starts only one timer,
+// and that without a use there's no timer.
 func TestDeadlineHasOneTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := withDeadline(t.Context(), time.Second)

@@ -222,7 +222,7 @@ func FuzzDispatch(f *testing.F) {
 			return // whose data counts is left to encoding/json
 		}
 		if _, members := membersOf(body, "createdAt"); members > 1 {
-			return // likewise
+			return // which createdAt counts is left to it too
 		}
 		if want := plainly(body); want != nil {
 			require.NoError(t, err)
@@ -282,8 +282,8 @@ func plainlyAs[T any](body []byte) any {
 	return e
 }
 
-// membersOf counts the members that encoding/json takes for those with this
-// name, and those of them that are objects.
+// membersOf counts the members that encoding/json matches to a name, and how many of
+// them are objects.
 func membersOf(body []byte, want string) (objects, members int) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {

@@ -308,14 +308,14 @@ func TestUnknownTypes(t *testing.T) {
 	}
 }
 
-// looseTimes are no times that Grantex writes.
+// looseTimes are values of createdAt that Grantex never sends.
 var looseTimes = []string{`""`, `"MARKER"`, `"2026-11-23"`, `"2026-11-23T12:01:56"`, `"2026-11-23T12:01:56+0100"`, `"2026-11-23 12:01:56Z"`,
 	`"2026-02-30T12:01:56Z"`, `"99999-11-23T12:01:56Z"`, `471147114711`, `-1.5e300`, `true`, `false`, `{"MARKER":1}`, `[]`, `["2026-11-23T12:01:56Z"]`,
 	`"2026-11-23T12:01:56Z","createdAt":471147114711`}
 
-// What this version does not know may write its time as it likes: it is
-// acknowledged, and Other gets no time. Only who asks for an event's type asks
-// for its time.
+// TestUnknownTypesWithAnyTime checks that an event of an unknown type is
+// acknowledged whatever its createdAt is, and that Other then gets a zero time.
+// An event whose type has a handler must have a valid time.
 func TestUnknownTypesWithAnyTime(t *testing.T) {
 	for _, at := range looseTimes {
 		for _, data := range []string{``, `,"data":null`, `,"data":[1]`, `,"data":"text"`, `,"data":{"type":"grant.created"}`} {

@@ -91,7 +91,8 @@ func TestDeliveriesError(t *testing.T) {
 	}, a.lines())
 }
 
-// A loop that goes on after an error loses no delivery and gets none twice.
+// TestDeliveriesGoOn checks that a loop that goes on after an error gets every
+// delivery exactly once.
 func TestDeliveriesGoOn(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -135,8 +136,8 @@ func TestDeliveriesGoOn(t *testing.T) {
 	}
 }
 
-// TestDeliveriesOverTheLimit checks that a loop that waits as it's asked to reads
-// a list with more pages than an account has calls in a window.
+// TestDeliveriesOverTheLimit checks that a loop can read a list of more pages than
+// an account has calls in a window, if it waits as the API asks it to.
 func TestDeliveriesOverTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls, window = 10, time.Minute
@@ -174,7 +175,7 @@ func TestDeliveriesOverTheLimit(t *testing.T) {
 	})
 }
 
-// goOn gathers what a loop gets that ignores errors, up to a bound.
+// goOn returns what a loop gets that goes on after errors, up to ten of them.
 func goOn(seq iter.Seq2[grantexhook.Delivery, error]) (all []grantexhook.Delivery, errs []error) {
 	for d, err := range seq {
 		if err == nil {
@@ -188,7 +189,8 @@ func goOn(seq iter.Seq2[grantexhook.Delivery, error]) (all []grantexhook.Deliver
 	return all, errs
 }
 
-// An error that no second request can cure ends also a loop that would go on.
+// TestDeliveriesEnd checks that an error that would only come again ends the
+// sequence, even for a loop that would go on.
 func TestDeliveriesEnd(t *testing.T) {
 	ok := says(200, `{"deliveries":[],"total":0,"page":1}`)
 	tests := []struct {
@@ -226,7 +228,8 @@ func TestDeliveriesEnd(t *testing.T) {
 	}
 }
 
-// When its context ends, a loop gets the context's error, and gets it once.
+// TestDeliveriesEndWithTheirContext checks that a loop gets the error of its context
+// once.
 func TestDeliveriesEndWithTheirContext(t *testing.T) {
 	never := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	tests := []struct {
@@ -264,7 +267,8 @@ func TestDeliveriesEndWithTheirContext(t *testing.T) {
 	}
 }
 
-// A timeout of the HTTPClient isn't the end of the context.
+// TestDeliveriesGoOnAfterATimeout checks that a timeout of the HTTPClient doesn't
+// count as the end of the context.
 func TestDeliveriesGoOnAfterATimeout(t *testing.T) {
 	slow := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	a := newAPI(t, slow, pages(1, 0))

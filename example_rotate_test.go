@@ -75,9 +75,9 @@ func Example_swapVerifier() {
 	// 401 Unauthorized
 }
 
-// TestRotateWithMemoryStore checks what the documentation says of a rotation:
-// without a restart, events that come from both endpoints are handled once, and
-// with one, the twin's retries are handled again.
+// TestRotateWithMemoryStore checks what the documentation says about a rotation:
+// without a restart, events that come from both endpoints are handled once; after a
+// restart, the twin's retries are handled again.
 func TestRotateWithMemoryStore(t *testing.T) {
 	const oldSecret, newSecret = "the old secret", "the new secret"
 	tests := []struct {

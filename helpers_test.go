@@ -27,20 +27,20 @@ func send(t testing.TB, addr string, wire []byte) int {
 	return resp.StatusCode
 }
 
-// within returns what comes through c, or fails the test where it would wait for
-// the deadline of go test.
+// within returns what it receives from c, and fails the test after ten seconds
+// without waiting for the deadline of go test.
 func within[T any](t testing.TB, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
 	case <-time.After(10 * time.Second):
-		t.Fatal("nothing came within ten seconds")
+		t.Fatal("no value was sent within ten seconds")
 	}
 	return v
 }
 
 // listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine
-// whose loopback has IPv6 alone.
+// whose loopback has only IPv6.
 func listenLoopback(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,7 +11,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// streamed decodes itself, from anything, in the way that Go 1.27 added.
+// streamed decodes itself from any value, with the method that Go 1.27 added.
 type streamed struct{ JSON string }
 
 func (streamed) EventType() string { return "streamed" }
@@ -22,8 +22,8 @@ func (s *streamed) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
-// TestPayloadFromAStream checks that data which isn't an object reaches no
-// handler, whichever way a payload decodes itself.
+// TestPayloadFromAStream checks that data reaches a handler only if it's an object,
+// whichever method the payload decodes itself with.
 func TestPayloadFromAStream(t *testing.T) {
 	for _, data := range []string{`null`, `[]`, `[{}]`, `"text"`, `1`, `true`} {
 		var got any

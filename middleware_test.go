@@ -200,8 +200,8 @@ func TestMiddlewareRefuses(t *testing.T) {
 	}
 }
 
-// TestMiddlewareRefusesByTheHeadersAlone checks that a body isn't read if nothing
-// in it could make the request right, and that the operator gets to know why.
+// TestMiddlewareRefusesByTheHeadersAlone checks that the body isn't read if the
+// headers already rule the request out, and that the log says why.
 func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 	now := time.Now()
 	const sig, v2, ts = grantexhook.HeaderSignature, grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp
@@ -243,7 +243,7 @@ func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 	require.ErrorContains(t, rec.refused[0].err, "bad signature: X-Grantex-Signature is malformed")
 }
 
-// TestMiddlewareLogsARefusal checks the whole line, and the whole answer.
+// TestMiddlewareLogsARefusal checks the whole log line and the whole response.
 func TestMiddlewareLogsARefusal(t *testing.T) {
 	long := strings.Repeat("é", 300)
 	for path, want := range map[string]string{
@@ -270,8 +270,8 @@ func TestMiddlewareLogsARefusal(t *testing.T) {
 	require.Contains(t, rec.log.String(), `path=""`)
 }
 
-// TestMiddlewareNilBody checks that a request which was made for a client, and
-// has no body, is one with an empty body.
+// TestMiddlewareNilBody checks that a nil Body, as in a request made for a client,
+// counts as an empty one.
 func TestMiddlewareNilBody(t *testing.T) {
 	h := http.Header{}
 	grantexhook.Sign(h, secret, nil, time.Now())
@@ -293,7 +293,7 @@ func TestMiddlewareNilBody(t *testing.T) {
 	}
 }
 
-// deadlines is a recorder that supports them, as the ResponseWriter of a Server.
+// deadlines is a recorder that supports them, like the ResponseWriter of a Server.
 type deadlines struct{ *httptest.ResponseRecorder }
 
 func (*deadlines) SetReadDeadline(time.Time) error { return nil }
@@ -538,8 +538,8 @@ func TestMiddlewareCutsOffASlowBody(t *testing.T) {
 	}
 }
 
-// TestMiddlewareJudgesTheAgeOfACompleteBody checks that a recorded delivery can't
-// be kept alive by holding its last byte back.
+// TestMiddlewareJudgesTheAgeOfACompleteBody checks that holding back the last byte
+// of a recorded delivery doesn't keep it valid.
 func TestMiddlewareJudgesTheAgeOfACompleteBody(t *testing.T) {
 	const tolerance = time.Second
 	tests := []struct {
@@ -579,16 +579,16 @@ func TestMiddlewareJudgesTheAgeOfACompleteBody(t *testing.T) {
 	}
 }
 
-// noDeadlines hides what the ResponseWriter of the Server can do, as a wrapper
-// without an Unwrap method does.
+// noDeadlines hides what the ResponseWriter of the Server can do, like a wrapper
+// without an Unwrap method.
 func noDeadlines(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
 	})
 }
 
-// TestMiddlewareWarnsWithoutDeadlines checks that the operator of a Server gets
-// to know, once, that a slow body can hold a connection.
+// TestMiddlewareWarnsWithoutDeadlines checks that a Server without deadlines gets
+// one warning that a slow body can hold a connection.
 func TestMiddlewareWarnsWithoutDeadlines(t *testing.T) {
 	tests := []struct {
 		name        string
@@ -620,8 +620,8 @@ func TestMiddlewareWarnsWithoutDeadlines(t *testing.T) {
 	require.Empty(t, rec.log.String(), "a recorder has no connections")
 }
 
-// TestMiddlewareFreesTheConnection checks that nothing the user's callbacks do
-// makes a connection wait for a body that has stopped coming.
+// TestMiddlewareFreesTheConnection checks that a connection doesn't wait for a body
+// that has stopped coming, whatever the user's callbacks do.
 func TestMiddlewareFreesTheConnection(t *testing.T) {
 	boom := func(*http.Request, string, error) { panic("in Refused") }
 	tests := []struct {

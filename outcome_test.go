@@ -61,8 +61,8 @@ func (s *traces) only(t testing.TB) traced {
 	return *s.all[0]
 }
 
-// A logBook is a log at level Debug that can be read back. Its records have no
-// time, since its digits may be any that a test looks for.
+// A logBook is a log at level Debug that can be read back. It leaves out the time,
+// whose digits could match the ones that a test searches for.
 type logBook struct{ bytes.Buffer }
 
 func (b *logBook) logger() *slog.Logger {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestExamplesLogAlike checks that examples/chi logs what examples/nethttp does,
+// TestExamplesLogAlike checks that examples/chi logs the same as examples/nethttp,
 // whose log is tested by running it.
 func TestExamplesLogAlike(t *testing.T) {
 	logged := func(path string) (lines []string) {

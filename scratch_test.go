@@ -18,8 +18,8 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// TestMiddlewareBodies checks that bodies of every size around those of the
-// buffers are verified and handed on whole, however they are cut on their way.
+// TestMiddlewareBodies checks that bodies around the size of a page or several are
+// verified and passed on whole, however they're split on the way.
 func TestMiddlewareBodies(t *testing.T) {
 	const page = 4 << 10
 	for _, size := range []int{0, 1, page - 1, page, page + 1, 2 * page, 3*page + 7, grantexhook.DefaultMaxBody} {
@@ -39,7 +39,7 @@ func TestMiddlewareBodies(t *testing.T) {
 	}
 }
 
-// A stalled body ends in silence after what has come.
+// A stalled body blocks after its data.
 type stalled struct {
 	io.Reader
 	waiting *sync.WaitGroup
@@ -56,8 +56,8 @@ func (s *stalled) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stall lets n requests send size bytes each, and stop until the function that
-// it returns is called.
+// stall lets n requests send size bytes each. They then block until the function
+// that it returns is called.
 func stall(t *testing.T, h http.Handler, n, size int) (release func()) {
 	t.Helper()
 	sent := strings.Repeat("a", size)
@@ -73,7 +73,7 @@ func stall(t *testing.T, h http.Handler, n, size int) (release func()) {
 }
 
 func heap() int64 {
-	for range 3 { // a sync.Pool keeps what it holds over one collection
+	for range 3 { // a sync.Pool keeps its content through one collection
 		runtime.GC()
 	}
 	var m runtime.MemStats
@@ -81,8 +81,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestMiddlewarePinsLittle checks that a body that isn't verified holds little
-// more memory than it has bytes, and no buffer that a longer one left behind.
+// TestMiddlewarePinsLittle checks that an unverified body takes little more memory
+// than it has bytes, and never a larger buffer that another body left behind.
 func TestMiddlewarePinsLittle(t *testing.T) {
 	h := newVerifier(t, secret, &grantexhook.Options{Log: slog.New(slog.DiscardHandler)}).Middleware(new(spy))
 	const slow = 150_000
@@ -100,8 +100,8 @@ func TestMiddlewarePinsLittle(t *testing.T) {
 	require.Less(t, grown, int64(10<<20))
 }
 
-// TestMiddlewareReusesPages checks that forged deliveries leave no garbage that
-// grows with their size.
+// TestMiddlewareReusesPages checks that the garbage of forged deliveries doesn't
+// grow with their size.
 func TestMiddlewareReusesPages(t *testing.T) {
 	const n, size = 20, grantexhook.DefaultMaxBody
 	h := newVerifier(t, secret, &grantexhook.Options{Log: slog.New(slog.DiscardHandler)}).Middleware(new(spy))

@@ -328,8 +328,8 @@ func TestVerifySignature(t *testing.T) {
 	}
 }
 
-// recordedV2 returns what a recorded V2 signature is a legacy signature of, and
-// that signature.
+// recordedV2 returns a body for which a recorded V2 signature would be a valid
+// legacy signature, and that signature.
 func recordedV2(h http.Header) (body []byte, signature string) {
 	return fmt.Appendf(nil, "%s.%s", h.Get(grantexhook.HeaderTimestamp), payload), h.Get(grantexhook.HeaderSignatureV2)
 }
@@ -374,8 +374,8 @@ func TestVerifyRecordedV2AsLegacy(t *testing.T) {
 	}
 }
 
-// TestVerifyKeysNotCanonical checks that a signature header under another form of
-// its name can't be overlooked in favour of a weaker one.
+// TestVerifyKeysNotCanonical checks that Verify doesn't overlook a signature header
+// whose key isn't canonical and accept a weaker one instead.
 func TestVerifyKeysNotCanonical(t *testing.T) {
 	lower := func(h http.Header, names ...string) http.Header {
 		for _, name := range names {
@@ -437,7 +437,7 @@ func TestVerifyAllocatesNothing(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		least := math.Inf(1) // a sync.Pool may drop what it holds, and does so on purpose under the race detector
+		least := math.Inf(1) // a sync.Pool may drop its content, and does so on purpose under the race detector
 		for range 100 {
 			least = min(least, testing.AllocsPerRun(1, verify))
 		}
@@ -535,8 +535,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 	}
 }
 
-// TestNewVerifierAccepts has secrets that resemble a mistake and are none: any
-// text may be a secret that somebody chose.
+// TestNewVerifierAccepts checks secrets that look like a mistake but aren't one,
+// since a user may choose any text as a secret.
 func TestNewVerifierAccepts(t *testing.T) {
 	for _, secret := range []string{
 		"the new secret", "s", "'", `"`, "it's", `'one" `[:5], `"a" or 'b'`, "YWJjZGVm", "YWJjZGU=", "YWJjZA==", "a_b=", "-_-=abc",

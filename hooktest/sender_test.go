@@ -46,14 +46,14 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// stuck is a Store that can free no claim, like one whose process has crashed.
+// stuck is a Store that can't free a claim, as after a crash.
 type stuck struct{ grantexhook.MemoryStore }
 
 func (*stuck) Release(context.Context, string, int64) error { return errDown }
 
-// TestSoonest checks that the first retry can come after 30 seconds, and that by
-// then the claim of a process that crashed has expired if the Timeout is at most
-// half of that.
+// TestSoonest checks that the first retry can come after 30 seconds. If a process
+// crashed, its claim has expired by then, provided that Timeout is at most half of
+// that.
 func TestSoonest(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -261,8 +261,8 @@ func TestDeliverRefuses(t *testing.T) {
 	requireFatal(t, "nothing to deliver", func(t testing.TB) { hooktest.Sender{Secret: secret, Handler: h}.DeliverAtOnce(t) })
 }
 
-// TestSenderShowsNoSecret checks every verb of fmt, and some that don't exist,
-// and slog and encoding/json, wherever a Sender can stand.
+// TestSenderShowsNoSecret checks that neither fmt, with verbs that don't exist too,
+// nor slog nor encoding/json shows the secret, wherever the Sender is.
 func TestSenderShowsNoSecret(t *testing.T) {
 	s := hooktest.Sender{Secret: secret, Handler: http.NotFoundHandler(), Path: "/" + secret, Attempts: 2, Skew: time.Hour}
 	const want = "hooktest.Sender{Secret: [redacted], Attempts: 2, Soonest: false, Legacy: false, Skew: 1h0m0s, Cut: 0, Timeout: 0s}"

@@ -157,7 +157,7 @@ type proxy struct {
 }
 
 // listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine
-// whose loopback has IPv6 alone.
+// whose loopback has only IPv6.
 func listenLoopback(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,7 +169,7 @@ func listenLoopback(t *testing.T) net.Listener {
 	return l
 }
 
-// listen returns the options with which a client gets to p.
+// listen returns the options for a client of p.
 func (p *proxy) listen(t *testing.T, to *redis.Options) *redis.Options {
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)

@@ -11,7 +11,7 @@ import (
 	"grantex.dev/grantexhook/redisstore"
 )
 
-// The rights that the documentation lists are enough, and needed.
+// TestRights checks that a client needs exactly the rights in the documentation.
 func TestRights(t *testing.T) {
 	documented := []any{"+set", "+get", "+del", "+eval"}
 	tests := []struct {

@@ -154,8 +154,8 @@ func TestStartAgain(t *testing.T) {
 	}
 }
 
-// If the context ends late in a Start, River has begun to work and reports no
-// error. All of it has stopped again before Start returns.
+// If the context ends late in Start, River has already begun to work and doesn't
+// return an error. The test checks that River has stopped again when Start returns.
 func TestStartCancelledWhileStarting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -175,8 +175,8 @@ func TestStartCancelledWhileStarting(t *testing.T) {
 	receive(t, handled)
 }
 
-// A startingDriver calls a function when River looks up its queue, which is the
-// last thing that Start waits for.
+// A startingDriver calls a function when River looks up its queue, which is the last
+// step that Start waits for.
 type startingDriver struct {
 	riverdriver.Driver[*sql.Tx]
 	call func()
@@ -299,8 +299,8 @@ type misfit struct{}
 func (misfit) Error() string   { return "data.grantId: got number, want string" }
 func (misfit) Malformed() bool { return true }
 
-// The first malformed attempt is logged at Error, even if others failed before it,
-// and those that follow are like any failure.
+// The test checks that the first malformed attempt is logged at Error, even after
+// other failures, and that later ones are logged like any failure.
 func TestWorkOnAMalformedEvent(t *testing.T) {
 	var log syncBuffer
 	var n atomic.Int32

@@ -47,7 +47,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// A conflict that doesn't end takes all of the time there is, and no more.
+// The test checks that a conflict that doesn't end is retried until the deadline.
 func TestRetryUntilTheContextEnds(t *testing.T) {
 	for _, limit := range []time.Duration{0, storeTimeout} {
 		t.Run(limit.String(), func(t *testing.T) {

@@ -63,8 +63,8 @@ func TestWorkerTellsWhatIsGivenUp(t *testing.T) {
 	}
 }
 
-// The goroutine that panicked is over when River hears of it, so only the worker
-// can log its stack.
+// When River learns of a panic, its goroutine has ended. So only the worker can log
+// the stack.
 func TestWorkerLogsAPanic(t *testing.T) {
 	var log bytes.Buffer
 	w := &worker{log: slog.New(slog.NewJSONHandler(&log, nil)), dispatch: func(context.Context, []byte) error { panic("sorry") }}

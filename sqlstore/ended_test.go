@@ -12,8 +12,8 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// An ending conn is of a database whose last statement is answered just when the
-// context ends, which no real one can be made to do.
+// An ending conn belongs to a database that answers a statement just when the
+// context ends. A real database can't be made to do that.
 type ending struct {
 	cancel context.CancelFunc
 	on     int // the statement at which the context ends
@@ -36,8 +36,8 @@ func (e *ending) ExecContext(context.Context, string, []driver.NamedValue) (driv
 	return driver.RowsAffected(1), nil
 }
 
-// When its context ends, a call returns the error of the context, not what
-// database/sql makes of it.
+// When its context ends, a call must return the error of the context, not the one of
+// database/sql.
 func TestContextEnds(t *testing.T) {
 	ctx := t.Context()
 	nothing := func(*sql.Tx) error { return nil }
@@ -69,7 +69,7 @@ func TestContextEnds(t *testing.T) {
 }
 
 // A function that goes on after the context of its Tx has ended gets an error that
-// doesn't say why; that of Tx does.
+// doesn't say why. The error of Tx must say it.
 func TestContextEndsInTx(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -271,7 +271,7 @@ func TestForwardEnds(t *testing.T) {
 	}
 }
 
-// A closing body keeps whether it was closed.
+// A closing body records whether it was closed.
 type closing struct {
 	io.Reader
 	closed bool
@@ -279,12 +279,12 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed = true; return nil }
 
-// A roundTripper is a transport that is a function.
+// A roundTripper is a function that implements http.RoundTripper.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestForwardClosesAnswers checks that no session leaves a connection behind.
+// TestForwardClosesAnswers checks that every session closes its connection.
 func TestForwardClosesAnswers(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -121,7 +121,7 @@ func TestListenShowsCaptures(t *testing.T) {
 	require.Contains(t, l.stderr.String(), "evt_01M843VCJBX59VN92Y0MNSTV3N grant.created: duplicate\n")
 }
 
-// TestNewSecret checks that every run has a secret of its own.
+// TestNewSecret checks that every run gets a different secret.
 func TestNewSecret(t *testing.T) {
 	seen := map[string]bool{}
 	for range 10 {

@@ -88,7 +88,7 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestSendRedirected checks which answers are taken for redirects.
+// TestSendRedirected checks which responses count as redirects.
 func TestSendRedirected(t *testing.T) {
 	for status, redirected := range map[int]bool{300: true, 308: true, 399: true, 400: false, 503: false} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -51,13 +51,13 @@ func TestKilled(t *testing.T) {
 	require.Equal(t, 1, strings.Count(second.logged(t), `grant "grnt_1": revoked`))
 }
 
-// requirePrivate checks that nobody but the owner can read the files.
+// requirePrivate checks that only the owner can read the files.
 func requirePrivate(t *testing.T, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		require.NoError(t, err)
-		if runtime.GOOS != "windows" { // keeps who may read a file elsewhere
+		if runtime.GOOS != "windows" { // where the mode doesn't show who can read a file
 			require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), path)
 		}
 	}
@@ -70,7 +70,8 @@ func TestCreatePrivate(t *testing.T) {
 	require.Error(t, createPrivate(filepath.Join(path, "below a file")))
 }
 
-// What an earlier run left becomes private, and is kept.
+// TestCreatePrivateAgain checks that files from an earlier run become private and
+// keep their content.
 func TestCreatePrivateAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	all := []string{path, path + "-wal", path + "-shm"}
@@ -86,7 +87,7 @@ func TestCreatePrivateAgain(t *testing.T) {
 	}
 }
 
-// What a sender wrote can't begin a line of the log.
+// TestRevokeQuotes checks that an id from the sender can't start a log line.
 func TestRevokeQuotes(t *testing.T) {
 	var b bytes.Buffer
 	log.SetOutput(&b)
@@ -108,7 +109,7 @@ type program struct {
 func start(t *testing.T, path string) *program {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil { // a machine whose loopback has IPv6 alone
+	if err != nil { // a machine whose loopback has only IPv6
 		l, err = net.Listen("tcp", "[::1]:0")
 	}
 	require.NoError(t, err)

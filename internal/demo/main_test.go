@@ -83,8 +83,8 @@ func TestUnexpectedAnswer(t *testing.T) {
 	require.EqualError(t, err, `grant.created: the answer is "404 404 page not found", but should be "200 handled"`)
 }
 
-// TestLogLinesCannotBeForged checks that what the sender writes, Grantex included,
-// starts no line of its own in the log of the example.
+// TestLogLinesCannotBeForged checks that text from the sender, even from Grantex,
+// can't start a line in the log of the example.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	secret := newSecret()
 	p, addr := startExample(t, secret)

@@ -15,8 +15,8 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// Where the database's default level of isolation refuses transactions that
-// conflict, no delivery is refused for it.
+// The test checks that deliveries aren't rejected if the database's default
+// isolation level makes transactions conflict.
 func TestInboxAtHigherIsolation(t *testing.T) {
 	const events, clients = 60, 8
 	for _, level := range []string{"repeatable read", "serializable"} {

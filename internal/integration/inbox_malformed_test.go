@@ -19,9 +19,8 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// An inbox stores what the handler's type can't take, and says so once where
-// someone looks. A body whose type nobody handles isn't malformed, whatever it
-// holds.
+// The test checks that an inbox stores data that doesn't fit the handler's type, and
+// logs that once at Error. An event whose type has no handler is never malformed.
 func TestInboxAndMalformedEvents(t *testing.T) {
 	tests := []struct {
 		name, rest string // after the id
@@ -31,7 +30,7 @@ func TestInboxAndMalformedEvents(t *testing.T) {
 		{"data that isn't an object", `"type":"grant.revoked","createdAt":"2026-11-23T12:01:56.867Z","data":["user_of_mine"]`, true},
 		{"data missing", `"type":"grant.revoked","createdAt":"2026-11-23T12:01:56.867Z"`, true},
 		{"createdAt a number", `"type":"grant.revoked","createdAt":4711,"data":{"grantId":"grnt_1"}`, true},
-		{"a type nobody handles", `"type":"a.b","createdAt":"2026-11-23T12:01:56.867Z","data":4711`, false},
+		{"a type without a handler", `"type":"a.b","createdAt":"2026-11-23T12:01:56.867Z","data":4711`, false},
 	}
 	onEachInbox(t, func(t *testing.T, p place) {
 		var log inboxLog

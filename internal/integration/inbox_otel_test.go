@@ -29,8 +29,8 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// An otelInbox is an inbox with OpenTelemetry as the documentation of riverinbox
-// shows it.
+// An otelInbox is an inbox with OpenTelemetry, set up as riverinbox's documentation
+// shows.
 type otelInbox struct {
 	*testInbox
 	receiver http.Handler
@@ -99,7 +99,8 @@ func (o *otelInbox) span(t *testing.T, name string) tracetest.SpanStub {
 	return found[0]
 }
 
-// Each attempt at an event is a trace of its own, and leads back to the request.
+// The test checks that each attempt at an event starts a trace, which links to the
+// request.
 func TestInboxTraces(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		o := newOtelInbox(t, p)
@@ -118,7 +119,8 @@ func TestInboxTraces(t *testing.T) {
 	})
 }
 
-// What is stored, known already, not stored, handled and given up is counted.
+// The test checks that events are counted when they're stored, duplicates, not
+// stored, handled or given up.
 func TestInboxMetrics(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		o := newOtelInbox(t, p)
@@ -190,7 +192,7 @@ func (o *otelInbox) counts(t *testing.T) map[string]int64 {
 }
 
 // Unlike otelhook, River's middleware puts the text of a handler's error into a
-// span, which the documentation warns of. Nothing else of an event is there.
+// span. The documentation warns about that. Spans have no other part of an event.
 func TestInboxTracesShow(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		o := newOtelInbox(t, p)

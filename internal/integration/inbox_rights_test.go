@@ -19,7 +19,7 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// tableGrants is what the documentation of riverinbox says a role needs that
+// tableGrants are the grants that, by riverinbox's documentation, a role needs if it
 // doesn't own River's tables.
 var tableGrants = []string{
 	"GRANT USAGE ON SCHEMA %[1]s TO %[2]s",
@@ -27,8 +27,8 @@ var tableGrants = []string{
 	"GRANT USAGE ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s",
 }
 
-// limitedRole returns the URL for a new role that has just these grants. They are
-// formats for the schema, the role and the owner.
+// limitedRole returns the URL for a new role that has just these grants. The grants
+// are formats for the schema, the role and the owner.
 func limitedRole(t *testing.T, owner string, grants ...string) string {
 	t.Helper()
 	u, err := url.Parse(owner)
@@ -48,7 +48,8 @@ func limitedRole(t *testing.T, owner string, grants ...string) string {
 	return u.String()
 }
 
-// A role that owns nothing can run an inbox whose tables are there.
+// The test checks that a role without tables of its own can run an inbox if the
+// tables exist.
 func TestInboxRights(t *testing.T) {
 	owner := postgres(t, nil)
 	newInbox(t, place{"pgx", owner}, drop, riverinbox.Options{})
@@ -64,9 +65,9 @@ func TestInboxRights(t *testing.T) {
 	require.NotContains(t, log.String(), "denied")
 }
 
-// A role that may create tables in the schema needs nothing else to migrate and to
-// run. One that may not is refused, and leaves nothing behind: not a table, and not
-// a connection in a transaction that has failed.
+// The test checks that a role that can create tables in the schema can migrate and
+// run. One that can't gets an error, and leaves neither a table nor a connection in
+// a failed transaction.
 func TestInboxMigrationFails(t *testing.T) {
 	owner := postgres(t, nil)
 	admin := openPostgres(t, owner)
@@ -85,7 +86,7 @@ func TestInboxMigrationFails(t *testing.T) {
 	require.Zero(t, in.count(t, rivertype.JobStateAvailable))
 }
 
-// newUnmigrated returns an inbox whose tables are not there.
+// newUnmigrated returns an inbox whose tables don't exist yet.
 func newUnmigrated(t *testing.T, p place) *testInbox {
 	t.Helper()
 	in, err := openInbox(t.Context(), p, drop, riverinbox.Options{})
@@ -94,7 +95,7 @@ func newUnmigrated(t *testing.T, p place) *testInbox {
 	return in
 }
 
-// River rebuilds its indexes every night, which only their owner may.
+// River rebuilds its indexes every night, which only their owner can do.
 func TestInboxReindexing(t *testing.T) {
 	tests := []struct {
 		name   string

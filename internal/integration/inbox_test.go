@@ -143,7 +143,8 @@ func TestInboxKeepsBytes(t *testing.T) {
 	})
 }
 
-// An id or a type that PostgreSQL can't keep as it is doesn't lose the event.
+// The test checks that an event isn't lost if PostgreSQL can't store its id or type
+// as it is.
 func TestInboxKeepsNULs(t *testing.T) {
 	bodies := []string{`{"id":"evt_1\u0000","type":"a.b"}`, `{"id":"evt_2","type":"a.b\u0000"}`}
 	onEachInbox(t, func(t *testing.T, p place) {

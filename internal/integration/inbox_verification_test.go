@@ -22,8 +22,8 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// How a request was verified is known between the middleware and the inbox, and
-// lost behind that.
+// The test checks that VerificationFrom works between the middleware and the inbox,
+// but not in handlers behind the inbox.
 func TestInboxLosesTheVerification(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		type seen struct {
@@ -63,8 +63,8 @@ func TestInboxLosesTheVerification(t *testing.T) {
 	})
 }
 
-// A middleware between the Verifier's and the inbox counts what still comes with
-// the old secret. When that's nothing, the old secret can go.
+// A middleware between the Verifier and the inbox counts deliveries that are still
+// signed with the old secret. When there are no more of them, you can drop it.
 func Example_inboxObservesTheVerification() {
 	v, err := grantexhook.NewVerifier("the new secret", &grantexhook.Options{PreviousSecrets: []string{"the old secret"}})
 	if err != nil {

@@ -126,7 +126,7 @@ func (in *testInbox) count(t testing.TB, state rivertype.JobState) int {
 	}
 }
 
-// An inboxLog is what an inbox logs, from whichever goroutine.
+// An inboxLog is the log of an inbox. It's safe for concurrent use.
 type inboxLog struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -24,13 +24,13 @@ func claimWithin(t *testing.T, s *sqlstore.Store, id string, bound time.Duration
 	require.NotZero(t, token)
 }
 
-// A process that starts while an event is in Tx waits for nothing, and makes no
-// other event wait.
+// The test checks that a process that starts while an event is in Tx doesn't wait,
+// and doesn't make other events wait.
 func TestMigrateOfWhatIsThere(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		starting, err := sqlstore.New(b.again(), b.dialect, nil)
 		require.NoError(t, err)
-		b.claim(t, "evt_0") // so that this Store does not sweep
+		b.claim(t, "evt_0") // keeps this Store from sweeping
 		require.NoError(t, b.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
@@ -43,8 +43,8 @@ func TestMigrateOfWhatIsThere(t *testing.T) {
 	})
 }
 
-// Where the index has to be built, it waits for the event in Tx and lets others
-// through about every second.
+// The test checks that building the index waits for the event in Tx, and lets other
+// events through about every second.
 func TestMigrateGivesWay(t *testing.T) {
 	tests := []struct{ name, before string }{
 		{"no index", "DROP INDEX grantexhook_events_expires"},
@@ -76,7 +76,7 @@ func TestMigrateGivesWay(t *testing.T) {
 	}
 }
 
-// Migrate tries for as long as its context lasts.
+// The test checks that Migrate tries until its context ends.
 func TestMigrateUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
 	db := openPostgres(t, postgres(t, nil))
@@ -92,7 +92,8 @@ func TestMigrateUntilTheContextEnds(t *testing.T) {
 	require.NoError(t, s.Migrate(t.Context()))
 }
 
-// A role that may not create anything can start on a table that is there.
+// The test checks that a role that can't create tables can start if the table
+// exists.
 func TestMigrateWithoutTheRightToCreate(t *testing.T) {
 	address := postgres(t, nil)
 	db := openPostgres(t, address)
@@ -127,7 +128,8 @@ func TestMigrateWithoutTheRightToCreate(t *testing.T) {
 	require.ErrorContains(t, s.Migrate(t.Context()), "must be owner")
 }
 
-// Migrate finds the table where the statements of the Store find it.
+// The test checks that Migrate finds the table wherever the Store's other statements
+// find it.
 func TestMigrateAlongTheSearchPath(t *testing.T) {
 	first := postgres(t, nil)
 	db := openPostgres(t, first)
@@ -162,7 +164,7 @@ func withSearchPath(t *testing.T, address, path string) string {
 	return u.String()
 }
 
-// What Migrate cannot put right, it reports.
+// The test checks that Migrate returns an error for what it can't repair.
 func TestMigrateOfAnotherTable(t *testing.T) {
 	tests := []struct{ name, before, want string }{
 		{"a table of someone else", "CREATE TABLE grantexhook_events (id text)", `column "expires" does not exist`},

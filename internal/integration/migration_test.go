@@ -12,8 +12,8 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// A migration of sqlstore that fails is rolled back: the table that was created
-// before the failure is gone, and the only connection is free for the next try.
+// The test checks that a failed migration of sqlstore is rolled back. The table that
+// it created is gone, and the only connection is free for the next try.
 func TestMigrationFails(t *testing.T) {
 	type table struct {
 		db, admin        *sql.DB

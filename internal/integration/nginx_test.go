@@ -28,15 +28,15 @@ const refusalSecret = "the secret of the tests of refusals"
 type delivery struct {
 	header http.Header
 	body   []byte
-	status int // of the right answer
+	status int // that the response should have
 }
 
-// A postFunc posts a delivery and returns the status of the answer.
+// A postFunc posts a delivery and returns the status of the response.
 type postFunc func(delivery) (int, error)
 
-// TestRefusalArrives checks that a sender learns why its delivery failed, though
-// its body is larger than anyone wants to read. A connection that is closed with
-// bytes unread is reset, which destroys an answer on its way.
+// TestRefusalArrives checks that the sender of a rejected delivery gets the response
+// even if the body is larger than the middleware reads. If the connection were
+// closed with bytes unread, it would be reset, and the response could be lost.
 func TestRefusalArrives(t *testing.T) {
 	backend := refusing(t)
 	proxied := startNginx(t, backend)
@@ -59,14 +59,14 @@ func TestRefusalArrives(t *testing.T) {
 	}
 }
 
-// TestRefusalArrivesAtSlowSenders checks the same of bodies that are still on
-// their way when their time is over.
+// TestRefusalArrivesAtSlowSenders checks the same for bodies that are still being
+// sent when their time is over.
 func TestRefusalArrivesAtSlowSenders(t *testing.T) {
 	requireArrives(t, writeFirst(refusing(t), 700*time.Millisecond), 100, 300<<10)
 }
 
-// requireArrives posts 100 deliveries that have to be refused, every other one
-// unsigned and the rest too large, and checks that 99 get their answer.
+// requireArrives posts 100 deliveries that must be rejected, half of them unsigned
+// and half too large. It checks that at least 99 get the response.
 func requireArrives(t *testing.T, post postFunc, atOnce int, sizes ...int) {
 	t.Helper()
 	const tries = 100
@@ -83,8 +83,8 @@ func requireArrives(t *testing.T, post postFunc, atOnce int, sizes ...int) {
 	require.GreaterOrEqual(t, got["right"], tries-1, "%v, %v", got, lost)
 }
 
-// postEach posts the deliveries in turn, counts the answers, and returns one of
-// the errors.
+// postEach posts the deliveries in turn. It returns how many had each result, and
+// one of the errors.
 func postEach(deliveries []delivery, tries, atOnce int, post postFunc) (map[string]int, error) {
 	var (
 		wg   sync.WaitGroup
@@ -127,7 +127,7 @@ func refusing(t *testing.T) string {
 	return s.Listener.Addr().String()
 }
 
-// postBy posts by net/http, each body on a connection of its own.
+// postBy posts with net/http, each body on a new connection.
 func postBy(url string, chunked bool) postFunc {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	return func(d delivery) (int, error) {
@@ -148,8 +148,8 @@ func postBy(url string, chunked bool) postFunc {
 	}
 }
 
-// writeFirst posts by HTTP/1.0, in pieces over the time it is to take, and gives
-// up as soon as it can't write.
+// writeFirst posts with HTTP/1.0, in pieces spread over the given time. It gives up
+// as soon as it can't write.
 func writeFirst(addr string, over time.Duration) postFunc {
 	return func(d delivery) (int, error) {
 		conn, err := net.Dial("tcp", addr)
@@ -186,8 +186,8 @@ func readAnswer(resp *http.Response) (int, error) {
 	return resp.StatusCode, err
 }
 
-// nginxConfig has the folder, the address and the server behind it. One process
-// alone is easy to end.
+// nginxConfig is a format for the folder, the address and the server behind it. It
+// runs nginx as a single process, which is easy to stop.
 const nginxConfig = `
 daemon off;
 master_process off;
@@ -215,7 +215,7 @@ http {
 }
 `
 
-// startNginx starts nginx before a server and returns its address.
+// startNginx starts nginx in front of a server and returns its address.
 func startNginx(t *testing.T, backend string) string {
 	t.Helper()
 	program := binary(t, "nginx")

@@ -53,15 +53,15 @@ pool_mode = transaction
 default_pool_size = 3
 `, server.Host, server.Port, cmp.Or(server.Database, server.User), server.User, cmp.Or(server.Password, "unused"), addr.IP, addr.Port), 0o600))
 	args := []string{config}
-	if os.Getuid() == 0 { // which it refuses to run as
+	if os.Getuid() == 0 { // PgBouncer refuses to run as root
 		args = []string{"-u", "nobody", config}
 	}
 	startServer(t, exec.Command(program, args...), addr)
 	return &url.URL{Scheme: "postgres", User: url.User("test"), Host: addr.String(), Path: "/test", RawQuery: "sslmode=disable"}
 }
 
-// bouncerSchema is a schema that goes away after the test. Through PgBouncer, no
-// search_path can be set for a connection.
+// bouncerSchema returns a schema that is dropped after the test. A search_path can't
+// be set for a connection through PgBouncer.
 func bouncerSchema(t *testing.T) string {
 	t.Helper()
 	var schema string
@@ -82,7 +82,8 @@ func atOnce(f func(i int)) {
 	wg.Wait()
 }
 
-// The settings in sqlstore's documentation work, in every driver named there.
+// The test checks the settings in sqlstore's documentation, with each driver named
+// there.
 func TestSQLStoreThroughPgBouncer(t *testing.T) {
 	tests := []struct{ name, driver, settings string }{
 		{"pgx, cache_describe", "pgx", "default_query_exec_mode=cache_describe"},
@@ -122,7 +123,7 @@ func TestSQLStoreThroughPgBouncer(t *testing.T) {
 	}
 }
 
-// The settings in riverinbox's documentation work.
+// The test checks the settings in riverinbox's documentation.
 func TestInboxThroughPgBouncer(t *testing.T) {
 	for _, mode := range []string{"cache_describe", "exec"} {
 		t.Run(mode, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// binary returns the path of a program that not every machine has. Debian puts
-// servers where only root's PATH leads.
+// binary returns the path of a program that not every machine has. On Debian,
+// servers are only on the PATH of root.
 func binary(t *testing.T, name string) string {
 	t.Helper()
 	for _, name := range []string{name, "/usr/sbin/" + name} {
@@ -27,7 +27,7 @@ func binary(t *testing.T, name string) string {
 	return ""
 }
 
-// freeAddr returns an address that a program can listen on.
+// freeAddr returns an address with a free port.
 func freeAddr(t *testing.T) *net.TCPAddr {
 	t.Helper()
 	l, err := listenLoopback()

@@ -13,8 +13,8 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// A vanishing machine's packets go nowhere from some moment on. The server learns
-// nothing, and keeps the machine's session and its locks.
+// A vanishing machine's packets are dropped from some moment on. The server doesn't
+// notice, and keeps the machine's session and its locks.
 type vanishing struct {
 	*sqlstore.Store
 	proxy *proxy
@@ -38,7 +38,7 @@ func newVanishing(t *testing.T) vanishing {
 
 func (v vanishing) vanish() { v.proxy.set(proxyHangs) }
 
-// waitFor waits until the condition is true of a statement that the machine sent.
+// waitFor waits until the condition is true for a statement from the machine.
 func (v vanishing) waitFor(t *testing.T, condition string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -48,7 +48,8 @@ func (v vanishing) waitFor(t *testing.T, condition string) {
 	}, 5*time.Second, 10*time.Millisecond)
 }
 
-// If a machine vanishes in Tx, the event is free again soon after the deadline.
+// The test checks that the event is free again soon after the deadline if a machine
+// vanishes in Tx.
 func TestVanishedInTx(t *testing.T) {
 	v := newVanishing(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -63,8 +64,8 @@ func TestVanishedInTx(t *testing.T) {
 	require.True(t, called)
 }
 
-// If a machine vanishes while its Tx waits for another one, the event is free again
-// too, whether or not it was handled meanwhile.
+// The test checks that the event is free again too if a machine vanishes while its Tx
+// waits for another one, whether that one commits or not.
 func TestVanishedWhileWaiting(t *testing.T) {
 	errFailed := errors.New("failed")
 	for name, result := range map[string]error{"committed": nil, "rolled back": errFailed} {
@@ -76,7 +77,7 @@ func TestVanishedWhileWaiting(t *testing.T) {
 			require.ErrorIs(t, v.other.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
 				wg.Go(func() {
 					if err := v.Tx(ctx, "evt_1", func(*sql.Tx) error { return nil }); err == nil {
-						t.Error("its packets went nowhere, and it got an answer")
+						t.Error("the machine got an answer, although its packets were dropped")
 					}
 				})
 				v.waitFor(t, "wait_event_type = 'Lock' AND query LIKE '%INSERT INTO \"grantexhook_events\"%'")
@@ -94,7 +95,8 @@ func TestVanishedWhileWaiting(t *testing.T) {
 	}
 }
 
-// If a machine vanishes in a sweep, the events that it was deleting are free again.
+// The test checks that the events that a sweep was deleting are free again after its
+// machine vanishes.
 func TestVanishedInASweep(t *testing.T) {
 	v := newVanishing(t)
 	execSQL(t, v.db, "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN OLD; END $$")
@@ -107,7 +109,7 @@ func TestVanishedInASweep(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, _, err := v.Claim(ctx, "evt_2", time.Minute); err == nil {
-			t.Error("its packets went nowhere, and it got an answer")
+			t.Error("the machine got an answer, although its packets were dropped")
 		}
 	})
 	v.waitFor(t, "wait_event = 'PgSleep' AND query LIKE '%DELETE FROM \"grantexhook_events\"%'")
@@ -116,7 +118,8 @@ func TestVanishedInASweep(t *testing.T) {
 	claimWithin(t, v.other, "evt_1", 6*time.Second)
 }
 
-// If a machine vanishes in Migrate, other machines go on soon.
+// The test checks that other machines can go on soon if a machine vanishes in
+// Migrate.
 func TestVanishedInMigrate(t *testing.T) {
 	v := newVanishing(t)
 	execSQL(t, v.db, "DROP INDEX grantexhook_events_expires")
@@ -134,7 +137,7 @@ func TestVanishedInMigrate(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := v.Migrate(ctx); err == nil {
-			t.Error("its packets went nowhere, and it got an answer")
+			t.Error("the machine got an answer, although its packets were dropped")
 		}
 	})
 	v.waitFor(t, "wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%\"grantexhook_events\"%'")
@@ -144,8 +147,8 @@ func TestVanishedInMigrate(t *testing.T) {
 	claimWithin(t, v.other, "evt_1", 8*time.Second)
 }
 
-// A handler that is alive is not cut off before its deadline, however long it
-// leaves its transaction idle.
+// The test checks that a live handler isn't cut off before its deadline, however
+// long its transaction is idle.
 func TestTxIsNotCutOff(t *testing.T) {
 	t.Parallel()
 	s := newSQLStore(t, openPostgres(t, postgres(t, nil)), sqlstore.PostgreSQL)
@@ -154,8 +157,8 @@ func TestTxIsNotCutOff(t *testing.T) {
 	require.NoError(t, s.Tx(ctx, "evt_1", func(*sql.Tx) error { time.Sleep(1500 * time.Millisecond); return nil }))
 }
 
-// The limit is that of the transaction alone, and of a context that has a
-// deadline.
+// The test checks that the limit is only set for the transaction, and only if the
+// context has a deadline.
 func TestTxIdleLimit(t *testing.T) {
 	db := openPostgres(t, postgres(t, map[string]string{"idle_in_transaction_session_timeout": "77min"}))
 	db.SetMaxOpenConns(1)
@@ -196,7 +199,7 @@ func TestTxIdleLimit(t *testing.T) {
 	}
 }
 
-// If the server ends a transaction, the error says so.
+// The test checks that the error says so if the server ends a transaction.
 func TestTxThatTheServerEnded(t *testing.T) {
 	s := newSQLStore(t, openPostgres(t, postgres(t, nil)), sqlstore.PostgreSQL)
 	endSoon := func(tx *sql.Tx) error {

@@ -106,8 +106,8 @@ func TestAttemptsOfCaptures(t *testing.T) {
 	})
 }
 
-// TestSoonest checks that retries come as early as Grantex can make them, however
-// long an attempt took.
+// TestSoonest checks that retries come as early as Grantex can send them, however
+// long an attempt takes.
 func TestSoonest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDelivery(t, func(c net.Conn) {

@@ -108,8 +108,9 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzBodyOfRaw checks that rewriting changes no value, leaves no escape that
-// JSON.stringify would not write, and finds nothing to do a second time.
+// FuzzBodyOfRaw checks that rewriting a raw payload doesn't change its value, that
+// JSON.stringify could have written every escape that's left, and that rewriting it
+// a second time changes nothing.
 func FuzzBodyOfRaw(f *testing.F) {
 	for _, s := range []string{`"\u00e9\u003c\/"`, `"\ud83d\ude00\ud83d\\u0041\u0022\u0008"`, `{"\u0061":1e400,"a":[]}`, "\"\xff\u2028\"", `"scopes":null`} {
 		f.Add(s)
