@@ -52,7 +52,7 @@ func Example_swapVerifier() {
 	deliver(h, oldSecret, revoked)
 	deliver(h, newSecret, revoked)
 
-	// Swap at once, for example on SIGHUP. The twin's retry is a duplicate.
+	// Swap right away, for example on SIGHUP. The twin's retry is a duplicate.
 	if err := accept(newSecret, oldSecret); err != nil {
 		fmt.Println(err)
 		return

@@ -29,7 +29,7 @@ func main() {
 		return nil // handled; an error would make Grantex try again
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		log.Printf("grant %q: revoked, with those delegated from it: %t", e.Data.GrantID, e.Data.Cascade)
+		log.Printf("grant %q: revoked, delegated grants too: %t", e.Data.GrantID, e.Data.Cascade)
 		return nil
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error {

@@ -48,8 +48,8 @@ func limitedRole(t *testing.T, owner string, grants ...string) string {
 	return u.String()
 }
 
-// The test checks that a role without tables of its own can run an inbox if the
-// tables exist.
+// The test checks that a role that doesn't own the tables can run an inbox if they
+// exist.
 func TestInboxRights(t *testing.T) {
 	owner := postgres(t, nil)
 	newInbox(t, place{"pgx", owner}, drop, riverinbox.Options{})
