@@ -67,8 +67,8 @@ func hasOtherForm(h http.Header) bool {
 	return false
 }
 
-// notCanonical returns ErrNoSignature only if no signature header is canonical:
-// otherwise the delivery has a signature, of which a part can't be read.
+// notCanonical returns ErrBadSignature if some of the headers are canonical: then a
+// signature is there but incomplete. Otherwise it returns ErrNoSignature.
 func notCanonical(some bool) error {
 	err := ErrNoSignature
 	if some {

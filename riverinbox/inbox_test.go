@@ -296,7 +296,7 @@ func TestWorkIsGivenUp(t *testing.T) {
 // misfit is the error of a Dispatcher that can't decode an event.
 type misfit struct{}
 
-func (misfit) Error() string   { return "data.grantId: got number, want string" }
+func (misfit) Error() string   { return "data.grantId: number, string wanted" }
 func (misfit) Malformed() bool { return true }
 
 // The test checks that the first malformed attempt is logged at Error, even after
@@ -326,7 +326,7 @@ func TestWorkOnAMalformedEvent(t *testing.T) {
 	job := waitForState(t, in, rivertype.JobStateDiscarded)
 	require.Len(t, job.Errors, 4)
 	require.Equal(t, 1, strings.Count(log.String(), `level=ERROR msg="riverinbox: event malformed`))
-	require.Contains(t, log.String(), fmt.Sprintf(`event=evt_1 type=a.b job=%d error="dispatch: data.grantId: got number, want string"`, job.ID))
+	require.Contains(t, log.String(), fmt.Sprintf(`event=evt_1 type=a.b job=%d error="dispatch: data.grantId: number, string wanted"`, job.ID))
 	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "the other one is of the event that was given up")
 	require.NotContains(t, log.String(), "user_of_mine")
 

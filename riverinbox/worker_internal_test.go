@@ -84,7 +84,7 @@ func TestWorkerLogsAPanic(t *testing.T) {
 // misfit is the error of a Dispatcher that can't decode an event.
 type misfit bool
 
-func (m misfit) Error() string   { return "data.grantId: got number, want string" }
+func (m misfit) Error() string   { return "data.grantId: number, string wanted" }
 func (m misfit) Malformed() bool { return bool(m) }
 
 func TestWorkerLogsTheFirstMalformedAttempt(t *testing.T) {
