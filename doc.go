@@ -23,8 +23,8 @@
 // decode the body before the middleware does; a JSON value that is encoded again
 // is no longer what was signed.
 //
-// Grantex waits ten seconds for the answer. It tries five times in about ten
-// minutes; after that the event is lost. What takes longer belongs in
+// Grantex waits ten seconds for the answer. It makes five attempts within seven and
+// a half to ten minutes; after that the event is lost. What takes longer belongs in
 // a queue: store the verified body, answer 200, and call [Dispatcher.Dispatch]
 // from its worker, with a context whose deadline allows for the work. Module
 // riverinbox does that.

@@ -85,7 +85,7 @@ func secretMistake(secret string) string {
 // intended. Base64 may end in "=", but never has it before other characters.
 var (
 	escapedEnd  = regexp.MustCompile(`\\[nrt]$`)
-	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>|\w+://.*|@Microsoft\.KeyVault\(.*\))$`)
+	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>|…|\.{3,}|\w+://.*|@Microsoft\.KeyVault\(.*\))$`)
 	assignment  = regexp.MustCompile(`(?i)^((\$env:|--|(-e|env|export|set|declare -x) +)?[a-z_][\w.-]* *= *[^= ]|(export|set) +\w+=$)`)
 )
 

@@ -497,6 +497,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"template that was not filled in", "{{ .Values.secret }}", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"reference of 1Password", "op://vault/grantex/secret", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"reference of Azure", "@Microsoft.KeyVault(SecretUri=https://vault.example)", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"ellipsis of the documentation", "…", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
+		{"ellipsis in ASCII", "...", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"blank of the documentation", "<your secret>", grantexhook.Options{}, "the secret is an unexpanded placeholder"},
 		{"assignment", "GRANTEX_WEBHOOK_SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment in lower case", "secret=" + secret, grantexhook.Options{}, "the secret is an assignment"},

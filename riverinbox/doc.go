@@ -6,7 +6,7 @@
 //
 //	db, err := sql.Open("sqlite", "file:inbox.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
 //	...
-//	db.SetMaxOpenConns(1)
+//	db.SetMaxOpenConns(1) // create inbox.db with mode 0600 first, as shown below
 //	inbox, err := riverinbox.New(riversqlite.New(db), d.Dispatch, nil) // PostgreSQL: riverpgxv5.New(pool)
 //	...
 //	err = inbox.Migrate(ctx)

@@ -47,7 +47,7 @@ echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revo
 	}
 }
 
-const retryUsage = "try again like Grantex: up to five attempts in about ten minutes"
+const retryUsage = "try again like Grantex: up to five attempts in seven and a half to ten minutes"
 
 // A sending is the command send.
 type sending struct {
