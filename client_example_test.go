@@ -1,6 +1,7 @@
 package grantexhook_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -202,8 +203,9 @@ func ExampleClient_Deliveries() {
 	// whd_0 pending
 }
 
-// An account has a limited number of calls a minute, and a long list may need more.
-// The loop waits as long as the API asks it to, and goes on with the same page.
+// An account has a number of calls a minute, and a long list may take more. The
+// loop waits as long as the API asks for, or ten seconds if it doesn't say, and
+// goes on with the same page.
 func ExampleClient_Deliveries_wait() {
 	grantex := newGrantex()
 	defer grantex.Close()
@@ -215,9 +217,10 @@ func ExampleClient_Deliveries_wait() {
 
 	for d, err := range c.Deliveries(ctx, "wh_1", grantexhook.StatusPending) {
 		if refused, ok := errors.AsType[*grantexhook.APIError](err); ok && refused.StatusCode == http.StatusTooManyRequests {
-			fmt.Println("waiting", refused.RetryAfter)
+			wait := cmp.Or(refused.RetryAfter, 10*time.Second)
+			fmt.Println("waiting", wait)
 			select {
-			case <-time.After(refused.RetryAfter):
+			case <-time.After(wait):
 			case <-ctx.Done():
 			}
 			continue
