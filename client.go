@@ -131,7 +131,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]by
 		return nil, c.failed(fmt.Errorf("%s %s: the answer is %d, which is none; is Client.BaseURL right?", method, path, resp.StatusCode))
 	}
 	if resp.Request != nil && resp.Request.Response != nil { // set where a client within a Transport did so
-		return nil, c.failed(fmt.Errorf("%s %s: Client.HTTPClient followed a redirect; it must not", method, path))
+		failed := c.failed(fmt.Errorf("%s %s: Client.HTTPClient followed a redirect; it must not", method, path))
+		failed.lasting = true
+		return nil, failed
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
@@ -215,6 +217,7 @@ type callError struct {
 	text    string
 	cause   error // not to be unwrapped, since its text is not clean
 	unheard bool  // certainly
+	lasting bool  // until the Client is changed
 }
 
 func (e *callError) Error() string        { return e.text }
@@ -259,8 +262,8 @@ func mayPass(err error) bool {
 	if e, ok := errors.AsType[*APIError](err); ok {
 		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)
 	}
-	_, sent := errors.AsType[*callError](err)
-	return sent
+	e, sent := errors.AsType[*callError](err)
+	return sent && !e.lasting
 }
 
 var userAgent = sync.OnceValue(func() string {

@@ -208,6 +208,15 @@ func TestDeliveriesEnd(t *testing.T) {
 		{"404", says(404, ""), nil, "wh_1", "", 1},
 		{"410", says(410, ""), nil, "wh_1", "", 1},
 		{"redirect", http.RedirectHandler("/v1/", http.StatusPermanentRedirect), nil, "wh_1", "", 1},
+		{"redirect within the Transport", ok, func(c *grantexhook.Client) {
+			c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := http.DefaultTransport.RoundTrip(r)
+				if err == nil {
+					resp.Request = &http.Request{Response: new(http.Response)}
+				}
+				return resp, err
+			})}
+		}, "wh_1", "", 1},
 		{"no ID", ok, nil, "", "", 0},
 		{"other status", ok, nil, "wh_1", "bogus", 0},
 		{"no key", ok, func(c *grantexhook.Client) { c.APIKey = "" }, "wh_1", "", 0},
