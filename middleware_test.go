@@ -447,9 +447,12 @@ func TestMiddlewarePanicsAtStartUp(t *testing.T) {
 func TestMiddlewareZeroVerifier(t *testing.T) {
 	w := httptest.NewRecorder()
 	var s spy
-	new(grantexhook.Verifier).Middleware(&s).ServeHTTP(w, newPost(t, "/", signed(secret, time.Now()), bytes.NewReader(payload)))
+	h := signed(secret, time.Now())
+	new(grantexhook.Verifier).Middleware(&s).ServeHTTP(w, newPost(t, "/", h, failing{errors.New("the body was read")}))
 	require.Equal(t, http.StatusUnauthorized, w.Code)
 	require.Zero(t, s.calls)
+	err := new(grantexhook.Verifier).Verify(h, payload)
+	require.EqualError(t, err, "grantexhook: bad signature: this Verifier has no secret; make it with NewVerifier")
 }
 
 // head is the head of a chunked request.
