@@ -265,7 +265,9 @@ func TestListenAddressTaken(t *testing.T) {
 	taken, err := listenOn("127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	r := withSecret().run(t.Context(), "listen", "-addr", taken.Addr().String())
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // if it listens after all, it doesn't end by itself
+	defer cancel()
+	r := withSecret().run(ctx, "listen", "-addr", taken.Addr().String())
 	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.stderr, "hint: grantexhook listen -addr 127.0.0.1:0")
 }
