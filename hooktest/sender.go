@@ -76,7 +76,7 @@ type Sender struct {
 }
 
 // Format implements [fmt.Formatter]. It leaves out the Secret, the target and the
-// path. fmt doesn't call it for %p and %w, or for an unexported field of a struct.
+// path. [grantexhook.Secret] lists where fmt and others don't call it.
 func (s Sender) Format(f fmt.State, _ rune) { io.WriteString(f, s.text()) }
 
 // LogValue implements [slog.LogValuer]. It leaves out the same fields as Format.
