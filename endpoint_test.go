@@ -240,30 +240,28 @@ func TestDeliveriesEnd(t *testing.T) {
 // TestDeliveriesEndWithTheirContext checks that a loop gets the error of its context
 // once.
 func TestDeliveriesEndWithTheirContext(t *testing.T) {
-	never := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	tests := []struct {
-		name   string
-		answer http.Handler
-		cancel bool // at the first error
-		errs   int
-		asks   int
+		name     string
+		underWay bool // or at the first error
+		errs     int
 	}{
-		{"under way", never, false, 1, 1},
-		{"between two requests", says(503, ""), true, 2, 1},
+		{"under way", true, 1},
+		{"between two requests", false, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			a := newAPI(t, tt.answer)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			if !tt.cancel {
-				time.AfterFunc(50*time.Millisecond, cancel)
-			}
+			a := newAPI(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tt.underWay {
+					cancel()
+					<-r.Context().Done()
+				}
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}))
 			_, errs := goOn(func(yield func(grantexhook.Delivery, error) bool) {
 				for d, err := range a.client().Deliveries(ctx, "wh_1", "") {
-					if tt.cancel {
-						cancel()
-					}
+					cancel()
 					if !yield(d, err) {
 						return
 					}
@@ -271,7 +269,7 @@ func TestDeliveriesEndWithTheirContext(t *testing.T) {
 			})
 			require.Len(t, errs, tt.errs)
 			require.ErrorIs(t, errs[tt.errs-1], context.Canceled)
-			require.Len(t, a.lines(), tt.asks)
+			require.Len(t, a.lines(), 1)
 		})
 	}
 }
@@ -279,14 +277,23 @@ func TestDeliveriesEndWithTheirContext(t *testing.T) {
 // TestDeliveriesGoOnAfterATimeout checks that a timeout of the HTTPClient doesn't
 // count as the end of the context.
 func TestDeliveriesGoOnAfterATimeout(t *testing.T) {
-	slow := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	a := newAPI(t, slow, pages(1, 0))
-	c := a.client()
-	c.HTTPClient = &http.Client{Timeout: 100 * time.Millisecond}
-	got, errs := goOn(c.Deliveries(t.Context(), "wh_1", ""))
-	require.Len(t, errs, 1)
-	require.ErrorIs(t, errs[0], context.DeadlineExceeded)
-	require.Len(t, got, 1)
+	synctest.Test(t, func(t *testing.T) {
+		calls, list := 0, pages(1, 0)
+		slowOnce := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if calls++; calls == 1 {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			w := httptest.NewRecorder()
+			list(w, r)
+			return w.Result(), nil
+		})
+		c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: slowOnce, Timeout: time.Minute}}
+		got, errs := goOn(c.Deliveries(t.Context(), "wh_1", ""))
+		require.Len(t, errs, 1)
+		require.ErrorIs(t, errs[0], context.DeadlineExceeded)
+		require.Len(t, got, 1)
+	})
 }
 
 // A page that cannot be the one asked for must not end the list, nor come twice.
