@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -78,9 +77,6 @@ type Sender struct {
 // Format implements [fmt.Formatter]. It leaves out the Secret, the target and the
 // path. [grantexhook.Secret] lists where fmt and others don't call it.
 func (s Sender) Format(f fmt.State, _ rune) { io.WriteString(f, s.text()) }
-
-// LogValue implements [slog.LogValuer]. It leaves out the same fields as Format.
-func (s Sender) LogValue() slog.Value { return slog.StringValue(s.text()) }
 
 // MarshalText implements [encoding.TextMarshaler]. It leaves out the same fields as
 // Format.
