@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,10 +30,8 @@ type courier struct {
 	secret string
 	legacy bool
 	skew   time.Duration
-	retry  bool
+	retry  retrying
 	json   bool
-
-	soonest bool // as early as Grantex can retry
 
 	mu   sync.Mutex
 	last sender.Attempt // that failed
@@ -49,9 +48,38 @@ type attemptLine struct {
 	Milliseconds float64 `json:"milliseconds"`
 }
 
+// retrying is how a courier retries.
+type retrying int
+
+const (
+	retryNever retrying = iota
+	retryAsMeasured
+	retrySoonest // as early as Grantex can
+)
+
+func (r retrying) gaps() string {
+	if r == retrySoonest {
+		return "30, 60, 120 and 240"
+	}
+	return "60, 90, 150 and 270"
+}
+
+func retryFlag(fs *flag.FlagSet, r *retrying) {
+	const usage = `retry like Grantex: up to five attempts, 60, 90, 150 and 270 s apart;
+-retry=soonest: 30, 60, 120 and 240 s apart, as early as Grantex can`
+	fs.BoolFunc("retry", usage, func(value string) error {
+		how, ok := map[string]retrying{"true": retryAsMeasured, "soonest": retrySoonest, "false": retryNever}[value]
+		if !ok {
+			return errors.New("use -retry or -retry=soonest")
+		}
+		*r = how
+		return nil
+	})
+}
+
 // deliver reports whether the event was delivered.
 func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
-	d := &sender.Delivery{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Soonest: c.soonest, Dial: c.dial}
+	d := &sender.Delivery{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Soonest: c.retry == retrySoonest, Dial: c.dial}
 	n := 0
 	for a := range d.Attempts(ctx) {
 		n++
@@ -62,20 +90,13 @@ func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
 		switch {
 		case a.Delivered():
 			return true
-		case !c.retry || a.Crashes() || n == sender.MaxAttempts:
+		case c.retry == retryNever || a.Crashes() || n == sender.MaxAttempts:
 			return false
 		case n == 1 && ctx.Err() == nil:
-			c.note("retrying %s; attempts are %s s apart", printable(e.ID), c.gaps())
+			c.note("retrying %s; attempts are %s s apart", printable(e.ID), c.retry.gaps())
 		}
 	}
 	return false
-}
-
-func (c *courier) gaps() string {
-	if c.soonest {
-		return "30, 60, 120 and 240"
-	}
-	return "60, 90, 150 and 270"
 }
 
 func (c *courier) tell(e head, n int, a sender.Attempt) {

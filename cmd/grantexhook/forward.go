@@ -34,7 +34,7 @@ grantexhook forward -types grant.revoked -retry http://127.0.0.1:8080/webhooks/g
 		setup: func(a *app, fs *flag.FlagSet) action {
 			f := &forwarder{app: a}
 			fs.StringVar(&f.types, "types", strings.Join(eventTypes(), ","), "only events of these `TYPES`, separated by commas")
-			fs.BoolVar(&f.retry, "retry", false, retryUsage)
+			retryFlag(fs, &f.retry)
 			fs.BoolVar(&f.json, "json", false, "print each attempt as a line of JSON")
 			f.secretFile = fileFlag(fs, "secret", "secret")
 			f.keyFile = fileFlag(fs, "api-key", "API key")
@@ -47,7 +47,8 @@ grantexhook forward -types grant.revoked -retry http://127.0.0.1:8080/webhooks/g
 type forwarder struct {
 	*app
 	types               string
-	retry, json         bool
+	retry               retrying
+	json                bool
 	secretFile, keyFile *string
 
 	stream  *streamer

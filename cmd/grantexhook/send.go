@@ -38,8 +38,7 @@ echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revo
 			fs.BoolVar(&s.legacy, "legacy", false, "sign like senders older than 2026-08-13, without a timestamp")
 			fs.StringVar(&s.at, "at", "", "sign as if it were `TIME`: RFC 3339, Unix seconds, or from now, such as -10m")
 			fs.StringVar(&s.id, "id", "", "send one event with this `ID`, again and again with -count")
-			fs.BoolVar(&s.retry, "retry", false, retryUsage)
-			fs.BoolVar(&s.soonest, "soonest", false, "with -retry, retry as early as Grantex can: 30, 60, 120 and 240 s apart")
+			retryFlag(fs, &s.retry)
 			fs.BoolVar(&s.json, "json", false, "print each attempt as a line of JSON")
 			s.secretFile = fileFlag(fs, "secret", "secret")
 			return s.run
@@ -47,16 +46,14 @@ echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revo
 	}
 }
 
-const retryUsage = "try again like Grantex: up to five attempts in seven and a half to ten minutes"
-
 // A sending is the command send.
 type sending struct {
 	*app
-	data, at, id        string
-	count               int
-	legacy, retry, json bool
-	soonest             bool
-	secretFile          *string
+	data, at, id string
+	count        int
+	legacy, json bool
+	retry        retrying
+	secretFile   *string
 }
 
 func (s *sending) run(ctx context.Context, args []string) error {
@@ -68,11 +65,8 @@ func (s *sending) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case s.count < 1:
+	if s.count < 1 {
 		return usageError("-count must be at least 1", "grantexhook help send")
-	case s.soonest && !s.retry:
-		return usageError("-soonest needs -retry", "grantexhook help send")
 	}
 	payload, err := s.payload(args[0])
 	if err != nil {
@@ -82,7 +76,7 @@ func (s *sending) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c := &courier{app: s.app, url: to, secret: secret, legacy: s.legacy, skew: skew, retry: s.retry, soonest: s.soonest, json: s.json}
+	c := &courier{app: s.app, url: to, secret: secret, legacy: s.legacy, skew: skew, retry: s.retry, json: s.json}
 	return s.sendAll(ctx, c, args[0], payload)
 }
 

@@ -65,8 +65,8 @@ func TestSend(t *testing.T) {
 		{"crash-304", []int{304}, "", "-id evt_1 -retry grant.created", exitFailed, 1, 0},
 		{"retry", []int{500, 503, 200}, "", "-id evt_1 -retry grant.created", exitDone, 3, 150 * time.Second},
 		{"retry-in-vain", []int{500}, "", "-id evt_1 -retry -json grant.created", exitFailed, 5, 570 * time.Second},
-		{"soonest", []int{500, 500, 500, 500, 200}, "", "-id evt_1 -retry -soonest grant.created", exitDone, 5, 450 * time.Second},
-		{"soonest-alone", nil, "", "-id evt_1 -soonest grant.created", exitUsage, 0, 0},
+		{"soonest", []int{500, 500, 500, 500, 200}, "", "-id evt_1 -retry=soonest grant.created", exitDone, 5, 450 * time.Second},
+		{"retry-unknown", nil, "", "-id evt_1 -retry=later grant.created", exitUsage, 0, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
