@@ -136,7 +136,7 @@ func (s *Store) exec(ctx context.Context, statement string, args ...any) error {
 func retry(ctx context.Context, f func() error) (err error) {
 	for range maxTries {
 		if err = f(); !conflicts(err) || ctx.Err() != nil {
-			return err
+			return ended(ctx, err)
 		}
 	}
 	return err

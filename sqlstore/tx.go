@@ -55,10 +55,9 @@ func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error 
 	return nil
 }
 
-// ended returns the error of ctx if database/sql reports only the rollback that it
-// does when ctx ends.
+// ended returns the error of ctx where err doesn't say that ctx ended.
 func ended(ctx context.Context, err error) error {
-	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+	if hidesEnd(ctx, err) {
 		return ctx.Err()
 	}
 	return err
@@ -66,10 +65,17 @@ func ended(ctx context.Context, err error) error {
 
 // explained adds the error of ctx if f got only the error that [ended] replaces.
 func explained(ctx context.Context, err error) error {
-	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+	if hidesEnd(ctx, err) {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return err
+}
+
+// hidesEnd reports whether err is only a result of the end of ctx. database/sql
+// says that it has rolled back, and pq that PostgreSQL canceled the statement.
+func hidesEnd(ctx context.Context, err error) bool {
+	const queryCanceled = "57014"
+	return ctx.Err() != nil && (errors.Is(err, sql.ErrTxDone) || hasState(err, queryCanceled))
 }
 
 // begin starts a transaction with the mark; marked is false if the event was
@@ -91,7 +97,7 @@ func (s *Store) begin(ctx context.Context, id string) (tx *sql.Tx, marked bool, 
 func (s *Store) mark(ctx context.Context, tx *sql.Tx, id string) (marked bool, err error) {
 	result, err := tx.ExecContext(ctx, s.sql.mark, s.limited(ctx, id, keep.Seconds())...)
 	if err != nil {
-		return false, ended(ctx, err)
+		return false, err
 	}
 	rows, err := result.RowsAffected()
 	return rows > 0, err
