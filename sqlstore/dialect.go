@@ -31,7 +31,7 @@ type statements struct {
 	sweepLevel                        sql.IsolationLevel
 	limited                           bool // mark and sweep take an idleLimit as their last parameter
 	migrate                           []string
-	look, limits                      string // what Migrate begins with; only in PostgreSQL
+	look, limits, alone               string // what Migrate begins with, in PostgreSQL alone
 }
 
 // Where a row stands that has not expired, claim changes nothing but returns it
@@ -111,6 +111,10 @@ SELECT
 		WHERE i.indrelid = found.oid AND c.relname = '{index name}' AND NOT i.indisvalid), '')
 FROM (SELECT to_regclass('{table}') AS oid) AS found`
 
+	// aloneSQL fails where someone builds an index CONCURRENTLY, or vacuums. Waiting
+	// for that would end in a deadlock, of which their build dies.
+	aloneSQL = `LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT`
+
 	limitsSQL = `SELECT set_config('lock_timeout', '1s', true), set_config('idle_in_transaction_session_timeout', '5s', true)`
 )
 
@@ -152,7 +156,7 @@ func (d Dialect) statements(table string) (statements, error) {
 		sweepLevel: level,
 	}
 	if d == PostgreSQL {
-		s.limited, s.look, s.limits = true, fill(lookSQL), limitsSQL
+		s.limited, s.look, s.limits, s.alone = true, fill(lookSQL), limitsSQL, fill(aloneSQL)
 	}
 	for _, statement := range migrate {
 		s.migrate = append(s.migrate, fill(statement))

@@ -76,7 +76,39 @@ func TestMigrateGivesWay(t *testing.T) {
 	}
 }
 
-// The test checks that Migrate tries until its context ends.
+// An index that is being built is invalid until then. Processes that start meanwhile
+// don't fail, and don't drop it when it's there.
+func TestMigrateWhileTheIndexIsBuilt(t *testing.T) {
+	t.Parallel()
+	db := openPostgres(t, postgres(t, nil))
+	s := newSQLStore(t, db, sqlstore.PostgreSQL)
+	execSQL(t, db, "DROP INDEX grantexhook_events_expires")
+	var wg sync.WaitGroup
+	require.NoError(t, s.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
+		wg.Go(func() {
+			if _, err := db.ExecContext(t.Context(), "CREATE INDEX CONCURRENTLY grantexhook_events_expires ON grantexhook_events (expires)"); err != nil {
+				t.Error(err)
+			}
+		})
+		invalid := func() (found bool) {
+			err := db.QueryRowContext(t.Context(), "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('grantexhook_events_expires') AND NOT indisvalid)").Scan(&found)
+			return err == nil && found
+		}
+		require.Eventually(t, invalid, 5*time.Second, 10*time.Millisecond)
+		for range 3 {
+			wg.Go(func() {
+				if err := s.Migrate(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(500 * time.Millisecond) // they wait for the table
+		return nil
+	}))
+	wg.Wait()
+}
+
+// Migrate tries for as long as its context lasts.
 func TestMigrateUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
 	db := openPostgres(t, postgres(t, nil))
