@@ -95,9 +95,10 @@
 // mode, synchronous(FULL) is what keeps the last commits when the machine loses
 // power.
 //
-// The rows contain the ids of events but not their data. Deleted rows can stay in
-// the file until they're overwritten. With _pragma=secure_delete(1), the next
-// checkpoint overwrites them, and the rows that your handler deleted too.
+// The rows hold ids of events and no data. What is deleted can stay in the file
+// until it's overwritten. With _pragma=secure_delete(1) the next checkpoint
+// overwrites it there, and what the handler deletes too. The -wal file keeps what was
+// written to it until it's written over; PRAGMA wal_checkpoint(TRUNCATE) empties it.
 //
 // # Tests in a synctest bubble
 //
