@@ -196,12 +196,37 @@ func withSearchPath(t *testing.T, address, path string) string {
 	return u.String()
 }
 
-// The test checks that Migrate returns an error for what it can't repair.
+const eventsTable = "CREATE TABLE grantexhook_events (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL)"
+
+// An index of someone else counts only if sweeps can use it.
+func TestMigrateBesideOtherIndexes(t *testing.T) {
+	tests := []struct {
+		name, index string
+		want        int // indexes in the end, with that of the primary key
+	}{
+		{"one that serves", "(expires, id)", 2},
+		{"one that leaves rows out", "(expires) WHERE token = 0", 3},
+		{"one where expires comes second", "(id, expires)", 3},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			db := openPostgres(t, postgres(t, nil))
+			execSQL(t, db, eventsTable+"; CREATE INDEX other ON grantexhook_events "+test.index)
+			newSQLStore(t, db, sqlstore.PostgreSQL)
+			var indexes int
+			require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema()").Scan(&indexes))
+			require.Equal(t, test.want, indexes)
+		})
+	}
+}
+
+// What Migrate cannot put right, it reports.
 func TestMigrateOfAnotherTable(t *testing.T) {
 	tests := []struct{ name, before, want string }{
 		{"a table of someone else", "CREATE TABLE grantexhook_events (id text)", `column "expires" does not exist`},
 		{"a table without a column", "CREATE TABLE grantexhook_events (id text PRIMARY KEY, expires timestamptz)", "lacks a column"},
 		{"a name that is taken", "CREATE TABLE grantexhook_events_expires (id text)", "has the name of its index"},
+		{"an index of that name that leaves rows out", eventsTable + "; CREATE INDEX grantexhook_events_expires ON grantexhook_events (expires) WHERE token = 0", "has the name of its index"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
