@@ -56,10 +56,10 @@
 // limits, and keep their sum over all processes below the server's max_connections.
 //
 // A failover can leave connections open to a server that has become read-only, and
-// each delivery that uses one gets 503. Grantex may stop retrying after 450 seconds,
-// so connections should be much shorter-lived than that. With
-// target_session_attrs=read-write in the URL, which both pgx and github.com/lib/pq
-// support, new connections go to a server that can write.
+// each delivery that uses one gets 503. Grantex retries for 450 seconds, so a
+// connection shouldn't live nearly that long. With target_session_attrs=read-write
+// in the URL, which pgx and github.com/lib/pq since 1.11 know, new connections go to a
+// server that can write.
 //
 // # PgBouncer
 //
