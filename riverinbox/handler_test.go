@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -221,5 +222,45 @@ func TestHandlerAnswersAfterTheCommit(t *testing.T) {
 		var n int
 		require.NoError(t, other.QueryRow("SELECT count(*) FROM river_job").Scan(&n))
 		require.Equal(t, i+1, n)
+	}
+}
+
+// conflict is the error of a PostgreSQL whose level of isolation refuses an insert.
+type conflict struct{}
+
+func (conflict) Error() string    { return "could not serialize access" }
+func (conflict) SQLState() string { return "40001" }
+
+// An insert that conflicts is retried, until the request ends.
+func TestHandlerRetriesConflicts(t *testing.T) {
+	tests := []struct {
+		name      string
+		conflicts int
+		time      time.Duration // of the request
+		status    int
+		answer    string
+	}{
+		{"a few", 5, time.Minute, 200, "stored"},
+		{"without end", math.MaxInt, 300 * time.Millisecond, 503, "store_failed\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			tries := 0
+			in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, &riverinbox.Options{Configure: func(c *river.Config) {
+				c.Plugins = append(c.Plugins, river.HookInsertBeginFunc(func(context.Context, *rivertype.JobInsertParams) error {
+					if tries++; tries <= test.conflicts {
+						return conflict{}
+					}
+					return nil
+				}))
+			}})
+			ctx, cancel := context.WithTimeout(t.Context(), test.time)
+			defer cancel()
+			w := httptest.NewRecorder()
+			in.Handler(trusted).ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(`{"id":"evt_1","type":"a.b"}`)))
+			require.Equal(t, test.status, w.Code)
+			require.Equal(t, test.answer, w.Body.String())
+			require.Greater(t, tries, 5)
+		})
 	}
 }
