@@ -111,8 +111,8 @@ SELECT
 		WHERE i.indrelid = found.oid AND c.relname = '{index name}' AND NOT i.indisvalid), '')
 FROM (SELECT to_regclass('{table}') AS oid) AS found`
 
-	// aloneSQL fails where someone builds an index CONCURRENTLY, or vacuums. Waiting
-	// for that would end in a deadlock, of which their build dies.
+	// aloneSQL fails if someone builds an index CONCURRENTLY or vacuums. Waiting for
+	// them can end in a deadlock that cancels their build.
 	aloneSQL = `LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT`
 
 	limitsSQL = `SELECT set_config('lock_timeout', '1s', true), set_config('idle_in_transaction_session_timeout', '5s', true)`
