@@ -56,10 +56,10 @@
 // limits, and keep their sum over all processes below the server's max_connections.
 //
 // A failover can leave connections open to a server that has become read-only, and
-// each delivery that uses one gets 503. Grantex retries for 450 seconds, so a
-// connection shouldn't live nearly that long. With target_session_attrs=read-write
-// in the URL, which pgx and github.com/lib/pq since 1.11 know, new connections go to a
-// server that can write.
+// each delivery that uses one gets 503. Grantex may stop retrying after 450 seconds,
+// so connections should be much shorter-lived than that. With
+// target_session_attrs=read-write in the URL, which pgx and github.com/lib/pq 1.11 or
+// later support, new connections go to a server that can write.
 //
 // # PgBouncer
 //
@@ -70,7 +70,7 @@
 //   - for pgx, default_query_exec_mode=cache_describe, or exec
 //   - for github.com/lib/pq, binary_parameters=yes
 //
-// PgBouncer doesn't accept a search_path from a client. Put the schema into
+// This was tested with PgBouncer 1.18. PgBouncer doesn't accept a search_path from a client. Put the schema into
 // [Options].Table, or set the search_path with ALTER ROLE. PgBouncer keeps its own
 // connections to the server, so its server_lifetime should be a few minutes too.
 //
@@ -95,10 +95,11 @@
 // mode, synchronous(FULL) is what keeps the last commits when the machine loses
 // power.
 //
-// The rows hold ids of events and no data. What is deleted can stay in the file
-// until it's overwritten. With _pragma=secure_delete(1) the next checkpoint
-// overwrites it there, and what the handler deletes too. The -wal file keeps what was
-// written to it until it's written over; PRAGMA wal_checkpoint(TRUNCATE) empties it.
+// The rows contain the ids of events but not their data. Deleted rows can stay in
+// the file until they're overwritten. With _pragma=secure_delete(1), the next
+// checkpoint overwrites them, and the rows that your handler deleted too. The -wal
+// file keeps its content until it's overwritten; PRAGMA wal_checkpoint(TRUNCATE)
+// empties it.
 //
 // # Tests in a synctest bubble
 //

@@ -12,14 +12,14 @@ import (
 // Migrate creates the table of the Store and its index if they are missing.
 // Several processes may call it at once.
 //
-// In PostgreSQL it looks first, in the schema that the table is named with or
-// else along the search_path. If the table and an index on expires are there, it
-// changes nothing, waits for nothing and needs no right to create. Otherwise it
-// gives up waiting for a lock after a second, lets others go first and tries again
-// until ctx ends. Building the index of a table that has grown large without one
-// keeps all writers out until it's done; CREATE INDEX CONCURRENTLY, by hand, doesn't,
-// and Migrate waits for it. An index that PostgreSQL marks as invalid, and that
-// isn't being built, is dropped and built again.
+// In PostgreSQL it first looks for the table, in the schema given in Options.Table or
+// else along the search_path. If it finds the table with an index on expires, it
+// doesn't change anything or wait for locks, and doesn't need CREATE. Otherwise it
+// waits at most a second for a lock, then lets others go first and tries again until
+// ctx ends. If a large table has no index, building one locks out all writers until
+// it's done. CREATE INDEX CONCURRENTLY, run by hand, doesn't, and Migrate waits for
+// it. An index that PostgreSQL marks as invalid and that isn't being built is dropped
+// and built again.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrate := s.migrate
 	if s.sql.look == "" {
