@@ -211,26 +211,20 @@ func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Dur
 // the guess was wrong, the second finds out.
 func (d *Dispatcher) decode(body []byte) (task, error) {
 	guess := guessType(body)
-	var misfit error
 	if h := d.handlers[string(guess)]; h != nil {
-		typed, err := h(body)
-		if err == nil && typed.eventType == string(guess) {
-			return typed, nil
+		if t, err := h(body); err == nil && t.eventType == string(guess) {
+			return t, nil
 		}
-		misfit = err
 	}
 	e, err := decodeRaw(body)
 	t := task{e.ID, e.Type, e.CreatedAt, nil}
 	if err != nil {
 		return t, err
 	}
-	if misfit != nil && e.Type == string(guess) {
-		return t, misfit // with what is known about the event, even if T panicked
-	}
 	if h := d.handlers[e.Type]; h != nil {
 		typed, err := h(body)
 		if err != nil {
-			return t, err
+			return t, err // with what is known about the event, even if T panicked
 		}
 		return typed, nil
 	}

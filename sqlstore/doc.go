@@ -70,9 +70,10 @@
 //   - for pgx, default_query_exec_mode=cache_describe, or exec
 //   - for github.com/lib/pq, binary_parameters=yes
 //
-// This was tested with PgBouncer 1.18. PgBouncer doesn't accept a search_path from a client. Put the schema into
-// [Options].Table, or set the search_path with ALTER ROLE. PgBouncer keeps its own
-// connections to the server, so its server_lifetime should be a few minutes too.
+// This was tested with PgBouncer 1.18. PgBouncer doesn't accept a search_path from a
+// client. Put the schema into [Options].Table, or set the search_path with ALTER
+// ROLE. PgBouncer keeps its own connections to the server, so its server_lifetime
+// should be a few minutes too.
 //
 // # SQLite
 //
