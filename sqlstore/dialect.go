@@ -28,10 +28,10 @@ const doneToken = 0
 // their order: that is how SQLite counts $1 and $2, which it takes for names.
 type statements struct {
 	claim, done, release, mark, sweep string
-	sweepLevel                        sql.IsolationLevel
-	limited                           bool // mark and sweep take an idleLimit as their last parameter
+	level                             sql.IsolationLevel // of sweep and Migrate
+	limited                           bool               // mark and sweep take an idleLimit as their last parameter
 	migrate                           []string
-	look, limits, alone               string // what Migrate begins with, in PostgreSQL alone
+	look, limits, alone               string // what Migrate begins with; only in PostgreSQL
 }
 
 // Where a row stands that has not expired, claim changes nothing but returns it
@@ -153,7 +153,7 @@ func (d Dialect) statements(table string) (statements, error) {
 		mark:    fill(markSQL),
 		sweep:   fill(sweepSQL),
 
-		sweepLevel: level,
+		level: level,
 	}
 	if d == PostgreSQL {
 		s.limited, s.look, s.limits, s.alone = true, fill(lookSQL), limitsSQL, fill(aloneSQL)

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -23,7 +24,9 @@ import (
 func (s *Store) Migrate(ctx context.Context) error {
 	migrate := s.migrate
 	if s.sql.look == "" {
-		migrate = func(ctx context.Context) error { return s.create(ctx, s.sql.migrate) }
+		migrate = func(ctx context.Context) error {
+			return s.inTx(ctx, func(tx *sql.Tx) error { return execAll(ctx, tx, s.sql.migrate...) })
+		}
 	}
 	if err := migrate(ctx); err != nil {
 		return fmt.Errorf("sqlstore: creating the table: %w", err)
@@ -34,20 +37,13 @@ func (s *Store) Migrate(ctx context.Context) error {
 // migrate creates what it doesn't find. CREATE … IF NOT EXISTS by itself would lock
 // the table even if everything exists.
 func (s *Store) migrate(ctx context.Context) error {
-	for created := false; ; {
-		missing, err := s.missing(ctx)
-		switch {
-		case err != nil || len(missing) == 0:
-			return err
-		case created:
-			return errors.New("the table lacks a column, or something else has the name of its index (the table's name and _expires); rename what is there, or set another name in Options.Table")
-		}
-		err = s.create(ctx, missing)
-		if err != nil && !givesWay(err) {
+	for {
+		found, err := s.look(ctx, s.db)
+		if err != nil || found.complete() {
 			return err
 		}
-		if created = err == nil; created {
-			continue
+		if err = s.createMissing(ctx); !givesWay(err) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -57,46 +53,81 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 }
 
-// givesWay reports whether err means that a lock wasn't available.
+// givesWay reports whether err means that a lock wasn't available, or that DROP INDEX
+// came between the last lock of a build CONCURRENTLY and its commit: "tuple
+// concurrently updated", an internal error.
 func givesWay(err error) bool {
-	const lockNotAvailable = "55P03"
-	return conflicts(err) || hasState(err, lockNotAvailable)
+	const lockNotAvailable, internalError = "55P03", "XX000"
+	return conflicts(err) || hasState(err, lockNotAvailable, internalError)
 }
 
-// missing returns the statements that create what is missing. Those may find that it
-// exists after all, since a table that another process is just creating can be
-// visible before its columns. A table counts in any schema where the Store's other
-// statements would find it, although CREATE TABLE might create another one elsewhere.
-func (s *Store) missing(ctx context.Context) ([]string, error) {
-	var table, columns, index bool
-	var invalid string
-	if err := s.db.QueryRowContext(ctx, s.sql.look).Scan(&table, &columns, &index, &invalid); err != nil {
+// A layout is what there is of the table, in any schema where the Store's other
+// statements would find it. CREATE TABLE might create another one elsewhere.
+type layout struct {
+	table, columns, index bool
+	invalid               string // the name of our index if PostgreSQL can't use it
+}
+
+func (l layout) complete() bool { return l.columns && l.index }
+
+func (s *Store) look(ctx context.Context, db interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}) (l layout, err error) {
+	err = db.QueryRowContext(ctx, s.sql.look).Scan(&l.table, &l.columns, &l.index, &l.invalid)
+	return l, ended(ctx, err)
+}
+
+func (s *Store) createMissing(ctx context.Context) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		missing, err := s.missing(ctx, tx)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		if err := execAll(ctx, tx, missing...); err != nil {
+			return err
+		}
+		found, err := s.look(ctx, tx)
+		if err == nil && !found.complete() {
+			err = errors.New("the table lacks a column, or something else has the name of its index (the table's name and _expires); rename what is there, or set another name in Options.Table")
+		}
+		return err
+	})
+}
+
+// missing returns the statements that create what is missing. It takes the locks and
+// then looks again: until it has them, another process can create the table, and an
+// index that is being built CONCURRENTLY can become valid.
+func (s *Store) missing(ctx context.Context, tx *sql.Tx) ([]string, error) {
+	lock, create := s.sql.migrate[0], s.sql.migrate[1:]
+	if err := execAll(ctx, tx, s.sql.limits, lock); err != nil {
 		return nil, err
 	}
-	lock, createIndex := s.sql.migrate[0], s.sql.migrate[len(s.sql.migrate)-1]
-	switch {
-	case !table:
-		return append([]string{s.sql.limits}, s.sql.migrate...), nil
-	case columns && index:
-		return nil, nil
-	case invalid != "":
-		return []string{s.sql.limits, lock, s.sql.alone, "DROP INDEX IF EXISTS " + invalid, createIndex}, nil
+	found, err := s.look(ctx, tx)
+	if err != nil || !found.table {
+		return create, err
 	}
-	return []string{s.sql.limits, lock, s.sql.alone, createIndex}, nil
+	if err := execAll(ctx, tx, s.sql.alone); err != nil {
+		return nil, err
+	}
+	createIndex := create[len(create)-1]
+	found, err = s.look(ctx, tx)
+	switch {
+	case err != nil || found.complete():
+		return nil, err
+	case found.invalid != "":
+		return []string{"DROP INDEX " + found.invalid, createIndex}, nil
+	default:
+		return []string{createIndex}, nil
+	}
 }
 
-func (s *Store) create(ctx context.Context, statements []string) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
+func execAll(ctx context.Context, tx *sql.Tx, statements ...string) error {
 	for _, statement := range statements {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return ended(ctx, err)
 		}
 	}
-	return ended(ctx, tx.Commit())
+	return nil
 }
 
 // Schema returns the statements that create the table and its index, for

@@ -114,13 +114,22 @@ func (s *Store) sweep(ctx context.Context) error {
 	if s.claims.Add(1)%sweepEvery != 1 {
 		return nil
 	}
-	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.sql.sweepLevel})
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.sql.sweep, s.limited(ctx)...)
+		return ended(ctx, err)
+	})
+}
+
+// inTx commits what f does, at a level of isolation where each statement sees what
+// others have committed before it.
+func (s *Store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.sql.level})
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, s.sql.sweep, s.limited(ctx)...); err != nil {
-		return ended(ctx, err)
+	if err := f(tx); err != nil {
+		return err
 	}
 	return ended(ctx, tx.Commit())
 }

@@ -75,6 +75,7 @@ func TestMigrateTriesAgain(t *testing.T) {
 	}{
 		{"a lock that isn't to be had", state("55P03"), 3, 3, nil},
 		{"a deadlock", state("40P01"), 3, 3, nil},
+		{"a tuple that was updated meanwhile", state("XX000"), 3, 3, nil},
 		{"a conflict", state("40001"), 3, 3, nil},
 		{"without a right", state("42501"), 3, 1, state("42501")},
 		{"without a state", errors.ErrUnsupported, 3, 1, errors.ErrUnsupported},

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,10 @@ func TestMain(m *testing.M) {
 			}
 			return
 		}
+	}
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		parallel.Value.Set("6") // most tests wait for servers, not for a processor
 	}
 	m.Run()
 	if plain.path != "" {
