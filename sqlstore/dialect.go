@@ -120,9 +120,10 @@ FROM (SELECT to_regclass('{table}') AS oid) AS found`
 
 var (
 	// postgreSQLSchema begins with a lock, since CREATE … IF NOT EXISTS fails
-	// when two processes do it at once.
+	// when two processes do it at once. Tables of this name in other schemas
+	// should not wait for it.
 	postgreSQLSchema = []string{
-		`SELECT pg_advisory_xact_lock(hashtextextended('{table}', 0))`,
+		`SELECT pg_advisory_xact_lock(hashtextextended(concat(current_schema(), '.{table}'), 0))`,
 		`CREATE TABLE IF NOT EXISTS {table} (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL)`,
 		`CREATE INDEX IF NOT EXISTS {index} ON {table} (expires)`,
 	}
