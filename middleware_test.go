@@ -798,6 +798,36 @@ func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
 	}
 }
 
+// TestMiddlewareLingers checks that a sender whose body didn't end has time to read
+// the response, also if the ResponseWriter is wrapped.
+func TestMiddlewareLingers(t *testing.T) {
+	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"Server":  func(w http.ResponseWriter) http.ResponseWriter { return w },
+		"wrapped": func(w http.ResponseWriter) http.ResponseWriter { return wrapper{wrapper{w}} },
+	} {
+		for _, sent := range []string{head(http.Header{}) + "100\r\nabc", declared(http.Header{}, 300), head(http.Header{}, "Expect: 100-continue")} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					rec := newReceiver(t, secret, grantexhook.Options{})
+					conn := dialPipe(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { rec.ServeHTTP(wrap(w), r) })})
+					conn.write(sent)
+					require.Equal(t, http.StatusUnauthorized, conn.answer(t).StatusCode)
+					start := time.Now()
+					_, err := conn.r.ReadByte()
+					require.ErrorIs(t, err, io.EOF)
+					took := time.Since(start)
+					require.GreaterOrEqual(t, took, 500*time.Millisecond, "net/http waits so long before it closes")
+					require.LessOrEqual(t, took, time.Second)
+				})
+			})
+		}
+	}
+}
+
+type wrapper struct{ http.ResponseWriter }
+
+func (w wrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func TestMiddlewareLogsToTheDefault(t *testing.T) {
 	var b bytes.Buffer
 	old := slog.Default()
