@@ -41,6 +41,7 @@ func Example() {
 		handled <- string(body)
 		return nil
 	}
+	// Only here: your program needs the Middleware of a grantexhook.Verifier.
 	verify := func(next http.Handler) http.Handler { return next }
 
 	inbox, err := riverinbox.New(riversqlite.New(db), dispatch, &riverinbox.Options{
@@ -64,14 +65,14 @@ func Example() {
 	if err := inbox.Start(ctx); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(<-handled)
+	fmt.Printf("%q\n", <-handled)
 	if err := inbox.Stop(ctx); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
 	// 200 stored
 	// 200 duplicate
-	// {"id":"evt_1","type":"grant.revoked","data":{"grantId":"grnt_1"}}
+	// "{\"id\":\"evt_1\",\"type\":\"grant.revoked\",\"data\":{\"grantId\":\"grnt_1\"}}"
 }
 
 // Configure reaches what River can do and the inbox has no option for.
