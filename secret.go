@@ -93,8 +93,9 @@ var (
 // place of bytes that aren't UTF-8.
 func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// quoted reports whether s stands between matching quotes, escaped ones too. JSON
-// puts a comma behind them, and Python and Bash a letter or a dollar sign in front.
+// quoted reports whether s is enclosed in matching quotes, which may be escaped. A
+// comma may follow them, as in JSON, and a letter or a dollar sign may precede them,
+// as in Python and Bash.
 func quoted(s string) bool {
 	s = strings.TrimLeft(strings.TrimRight(s, ",;"), `\b$`)
 	first, size := utf8.DecodeRuneInString(s)

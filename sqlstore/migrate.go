@@ -53,16 +53,18 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 }
 
-// givesWay reports whether err means that a lock wasn't available, or that DROP INDEX
-// came between the last lock of a build CONCURRENTLY and its commit: "tuple
-// concurrently updated", an internal error.
+// givesWay reports whether err means that another process was faster. Usually a lock
+// wasn't available. An index build CONCURRENTLY releases its last lock shortly before
+// it commits. DROP INDEX fails in between with "tuple concurrently updated", which is
+// an internal error to PostgreSQL.
 func givesWay(err error) bool {
 	const lockNotAvailable, internalError = "55P03", "XX000"
 	return conflicts(err) || hasState(err, lockNotAvailable, internalError)
 }
 
-// A layout is what there is of the table, in any schema where the Store's other
-// statements would find it. CREATE TABLE might create another one elsewhere.
+// A layout describes the parts of the table that exist. The table counts in any
+// schema where the Store's other statements would find it, although CREATE TABLE
+// might create another one elsewhere.
 type layout struct {
 	table, columns, index bool
 	invalid               string // the name of our index if PostgreSQL can't use it
@@ -94,9 +96,9 @@ func (s *Store) createMissing(ctx context.Context) error {
 	})
 }
 
-// missing returns the statements that create what is missing. It takes the locks and
-// then looks again: until it has them, another process can create the table, and an
-// index that is being built CONCURRENTLY can become valid.
+// missing takes the locks, looks again, and returns the statements that create what
+// is missing. Before it has the locks, another process can still create the table, and
+// an index that is being built CONCURRENTLY can become valid.
 func (s *Store) missing(ctx context.Context, tx *sql.Tx) ([]string, error) {
 	lock, create := s.sql.migrate[0], s.sql.migrate[1:]
 	if err := execAll(ctx, tx, s.sql.limits, lock); err != nil {
