@@ -14,8 +14,8 @@
 // A [Verifier] checks the signature of the raw body, and hands on only what
 // Grantex signed. A [Dispatcher] decodes the event, hands it to the handler of
 // its type and remembers in a [Store] that it was handled. Either can be used
-// without the other. A [Client] creates the endpoint to deliver to, and package
-// hooktest is for tests of handlers.
+// without the other. Package grantexapi creates the endpoint to deliver to, and
+// package hooktest is for tests of handlers.
 //
 // # What a handler has to know
 //

@@ -39,19 +39,6 @@ func within[T any](t testing.TB, c <-chan T) (v T) {
 	return v
 }
 
-// listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine
-// whose loopback has only IPv6.
-func listenLoopback(t testing.TB) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		l, err = net.Listen("tcp", "[::1]:0")
-	}
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
 // anyAge makes a recording acceptable whenever the tests run.
 const anyAge = 200 * 365 * 24 * time.Hour
 

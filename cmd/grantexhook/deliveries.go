@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 func deliveriesCommand() command {
@@ -28,7 +28,7 @@ grantexhook deliveries -status failed -json wh_01M843FY8CJPK8WASNGA0PFDVS | jq -
 }
 
 func (c *account) deliveries(ctx context.Context, id, status string) error {
-	if !slices.Contains([]string{"", grantexhook.StatusPending, grantexhook.StatusDelivered, grantexhook.StatusFailed}, status) {
+	if !slices.Contains([]string{"", grantexapi.StatusPending, grantexapi.StatusDelivered, grantexapi.StatusFailed}, status) {
 		return usageError(fmt.Sprintf("there is no status %q", status), "pending, delivered or failed")
 	}
 	client, err := c.client(*c.keyFile, nil)
@@ -52,7 +52,7 @@ func (c *account) deliveries(ctx context.Context, id, status string) error {
 }
 
 // row prints a delivery; the table begins with a header.
-func (c *account) row(t *tabwriter.Writer, n int, d grantexhook.Delivery) {
+func (c *account) row(t *tabwriter.Writer, n int, d grantexapi.Delivery) {
 	if c.json {
 		writeJSON(c.stdout, d)
 		return

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // An account is a command that asks the API about the endpoints of one.
@@ -162,7 +162,7 @@ type newEndpoint struct {
 }
 
 // reveal prints a secret that nobody will show again.
-func (c *account) reveal(e *grantexhook.Endpoint) error {
+func (c *account) reveal(e *grantexapi.Endpoint) error {
 	c.note("this is its secret, which nobody shows again: keep it now")
 	if c.json {
 		writeJSON(c.stdout, newEndpoint{e.ID, e.URL, e.Events, string(e.Secret), e.CreatedAt})

@@ -37,7 +37,7 @@ func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 func exchanges(t *testing.T) map[string]exchange {
 	t.Helper()
-	f, err := os.Open("../../testdata/api.jsonl")
+	f, err := os.Open("../../grantexapi/testdata/api.jsonl")
 	require.NoError(t, err)
 	defer f.Close()
 	named := map[string]exchange{}

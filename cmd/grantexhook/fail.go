@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode"
 
-	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // A failure is an error with the exit status and the hint that belong to it.
@@ -59,7 +59,7 @@ func (a *app) note(format string, args ...any) {
 // oneLine puts the library's errors in the terms of this program, joins their
 // lines, and leaves nothing that a terminal would act on.
 func oneLine(text string) string {
-	text = strings.NewReplacer("grantexhook: ", "", "Client.BaseURL", "GRANTEX_URL", "Client.APIKey", "GRANTEX_API_KEY").Replace(text)
+	text = strings.NewReplacer("grantexhook: ", "", "grantexapi: ", "", "Client.BaseURL", "GRANTEX_URL", "Client.APIKey", "GRANTEX_API_KEY").Replace(text)
 	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -71,10 +71,10 @@ func oneLine(text string) string {
 
 // apiHint says what to do about an error of the API.
 func apiHint(err error) string {
-	if errors.Is(err, grantexhook.ErrMaybeCreated) {
+	if errors.Is(err, grantexapi.ErrMaybeCreated) {
 		return "grantexhook endpoints list shows it if it was created; its secret is lost, so delete it before creating another"
 	}
-	refusal, ok := errors.AsType[*grantexhook.APIError](err)
+	refusal, ok := errors.AsType[*grantexapi.Error](err)
 	if !ok {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // A streamAPI answers the connections to the event stream one after the other.
@@ -305,7 +306,7 @@ func TestForwardClosesAnswers(t *testing.T) {
 			transport := roundTripper(func(r *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: tt.status, Header: http.Header{"Content-Type": {tt.kind}}, Body: answer, Request: r}, nil
 			})
-			client := grantexhook.Client{APIKey: testKey, BaseURL: "http://api.test"}
+			client := grantexapi.Client{APIKey: testKey, BaseURL: "http://api.test"}
 			f := &forwarder{app: &app{stderr: &output{w: io.Discard}}, stream: newStreamer(client, transport, eventTypes())}
 			require.Error(t, f.session(t.Context()))
 			require.True(t, answer.closed)

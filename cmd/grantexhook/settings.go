@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // maxSetting is far more than any secret has.
@@ -81,7 +82,7 @@ func (a *app) secret(file string) (string, error) {
 }
 
 // client returns a Client for the API, which uses h unless that is nil.
-func (a *app) client(keyFile string, h *http.Client) (*grantexhook.Client, error) {
+func (a *app) client(keyFile string, h *http.Client) (*grantexapi.Client, error) {
 	key, err := a.setting("api-key", keyFile)
 	if err == nil && key == "" {
 		err = errors.New("there is no API key")
@@ -90,5 +91,5 @@ func (a *app) client(keyFile string, h *http.Client) (*grantexhook.Client, error
 	if err != nil {
 		return nil, err
 	}
-	return &grantexhook.Client{APIKey: key, BaseURL: a.getenv("GRANTEX_URL"), HTTPClient: h}, nil
+	return &grantexapi.Client{APIKey: grantexhook.Secret(key), BaseURL: a.getenv("GRANTEX_URL"), HTTPClient: h}, nil
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // silence is how long nothing may come from a stream that lives: three of the
@@ -28,7 +28,7 @@ var (
 // the API and how to read its refusals, but not how to stream: so the streamer
 // is its transport, asks for the stream instead and keeps that if it comes.
 type streamer struct {
-	client    grantexhook.Client
+	client    grantexapi.Client
 	transport http.RoundTripper
 	types     []string
 
@@ -36,7 +36,7 @@ type streamer struct {
 	err    error // why there was no answer
 }
 
-func newStreamer(client grantexhook.Client, transport http.RoundTripper, types []string) *streamer {
+func newStreamer(client grantexapi.Client, transport http.RoundTripper, types []string) *streamer {
 	s := &streamer{client: client, transport: transport, types: types}
 	s.client.HTTPClient = &http.Client{Transport: s} // without a Timeout: a stream has no end
 	return s
@@ -90,7 +90,7 @@ func (e *lostError) Unwrap() error { return e.error }
 // temporary reports whether to connect again after err, and how long to wait at
 // least.
 func temporary(err error) (wait time.Duration, again bool) {
-	if refusal, ok := errors.AsType[*grantexhook.APIError](err); ok {
+	if refusal, ok := errors.AsType[*grantexapi.Error](err); ok {
 		switch code := refusal.StatusCode; {
 		case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
 			return refusal.RetryAfter, true

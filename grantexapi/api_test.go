@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 const apiKey = "gx_test_0123456789"
@@ -127,8 +128,8 @@ func newAPI(t testing.TB, handlers ...http.Handler) *api {
 	return a
 }
 
-func (a *api) client() *grantexhook.Client {
-	return &grantexhook.Client{APIKey: apiKey, BaseURL: a.URL}
+func (a *api) client() *grantexapi.Client {
+	return &grantexapi.Client{APIKey: apiKey, BaseURL: a.URL}
 }
 
 // lines are the requests so far, as "METHOD path?query".
@@ -145,12 +146,12 @@ func (a *api) lines() []string {
 // everyCall are the calls of a Client, each with arguments that are in order.
 var everyCall = []struct {
 	name string
-	call func(context.Context, *grantexhook.Client) error
+	call func(context.Context, *grantexapi.Client) error
 }{
 	{"create", create},
 	{"list", list},
 	{"delete", remove},
-	{"deliveries", func(ctx context.Context, c *grantexhook.Client) error {
+	{"deliveries", func(ctx context.Context, c *grantexapi.Client) error {
 		for _, err := range c.Deliveries(ctx, "wh_1", "") {
 			if err != nil {
 				return err
@@ -158,32 +159,32 @@ var everyCall = []struct {
 		}
 		return nil
 	}},
-	{"rotate", func(ctx context.Context, c *grantexhook.Client) error {
+	{"rotate", func(ctx context.Context, c *grantexapi.Client) error {
 		_, err := c.Rotate(ctx, "wh_1")
 		return err
 	}},
 }
 
-func create(ctx context.Context, c *grantexhook.Client) error {
+func create(ctx context.Context, c *grantexapi.Client) error {
 	_, err := c.Create(ctx, "https://example.com/hook", grantexhook.TypeGrantRevoked)
 	return err
 }
 
-func list(ctx context.Context, c *grantexhook.Client) error {
+func list(ctx context.Context, c *grantexapi.Client) error {
 	_, err := c.List(ctx)
 	return err
 }
 
-func remove(ctx context.Context, c *grantexhook.Client) error { return c.Delete(ctx, "wh_1") }
+func remove(ctx context.Context, c *grantexapi.Client) error { return c.Delete(ctx, "wh_1") }
 
 // A roundTripper is a Transport that is a function.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func requireRefused(t testing.TB, err error, status int, code string) *grantexhook.APIError {
+func requireRefused(t testing.TB, err error, status int, code string) *grantexapi.Error {
 	t.Helper()
-	var refused *grantexhook.APIError
+	var refused *grantexapi.Error
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, status, refused.StatusCode)
 	require.Equal(t, code, refused.Code)
@@ -191,7 +192,7 @@ func requireRefused(t testing.TB, err error, status int, code string) *grantexho
 }
 
 // collect returns the deliveries that an iterator yields before its first error.
-func collect(seq func(func(grantexhook.Delivery, error) bool)) (all []grantexhook.Delivery, err error) {
+func collect(seq func(func(grantexapi.Delivery, error) bool)) (all []grantexapi.Delivery, err error) {
 	for d, err := range seq {
 		if err != nil {
 			return all, err
@@ -201,7 +202,7 @@ func collect(seq func(func(grantexhook.Delivery, error) bool)) (all []grantexhoo
 	return all, nil
 }
 
-func ids(all []grantexhook.Delivery) (ids []string) {
+func ids(all []grantexapi.Delivery) (ids []string) {
 	for _, d := range all {
 		ids = append(ids, d.ID)
 	}

@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // A resetter answers GET with an empty list, and closes the connection when it
@@ -75,7 +75,7 @@ func (s *resetter) serve(conn net.Conn) {
 func TestCreateIsSentOnce(t *testing.T) {
 	tests := []struct {
 		name   string
-		call   func(context.Context, *grantexhook.Client) error
+		call   func(context.Context, *grantexapi.Client) error
 		method string
 		reused bool // the connection, which is when net/http likes to try again
 		maybe  bool
@@ -90,7 +90,7 @@ func TestCreateIsSentOnce(t *testing.T) {
 			s := newResetter(t)
 			transport := &http.Transport{}
 			t.Cleanup(transport.CloseIdleConnections)
-			c := &grantexhook.Client{APIKey: apiKey, BaseURL: "http://" + s.Addr().String(), HTTPClient: &http.Client{Transport: transport}}
+			c := &grantexapi.Client{APIKey: apiKey, BaseURL: "http://" + s.Addr().String(), HTTPClient: &http.Client{Transport: transport}}
 			want := []string{tt.method}
 			if tt.reused {
 				require.NoError(t, list(t.Context(), c))
@@ -98,7 +98,7 @@ func TestCreateIsSentOnce(t *testing.T) {
 			}
 			err := tt.call(t.Context(), c)
 			require.ErrorIs(t, err, io.EOF)
-			require.Equal(t, tt.maybe, errors.Is(err, grantexhook.ErrMaybeCreated))
+			require.Equal(t, tt.maybe, errors.Is(err, grantexapi.ErrMaybeCreated))
 			heard, conns := s.seen()
 			require.Equal(t, want, heard)
 			require.Equal(t, 1, conns)
@@ -111,11 +111,11 @@ func TestCreateIsSentOnce(t *testing.T) {
 // HTTP/2.
 func TestCreateCannotBeReplayed(t *testing.T) {
 	var asked *http.Request
-	c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		asked = r
 		return nil, io.ErrUnexpectedEOF
 	})}}
-	require.ErrorIs(t, create(t.Context(), c), grantexhook.ErrMaybeCreated)
+	require.ErrorIs(t, create(t.Context(), c), grantexapi.ErrMaybeCreated)
 	require.Equal(t, http.MethodPost, asked.Method)
 	require.Nil(t, asked.GetBody)
 	require.NotContains(t, asked.Header, "Idempotency-Key", "net/http repeats what has one")
@@ -156,12 +156,12 @@ func TestMaybeCreated(t *testing.T) {
 			require.NotContains(t, err.Error(), secret)
 			require.Len(t, a.lines(), 1)
 			if !tt.maybe {
-				require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+				require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 				return
 			}
-			require.ErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.ErrorIs(t, err, grantexapi.ErrMaybeCreated)
 			require.ErrorContains(t, err, "; the endpoint may have been created, with a secret that nobody knows: look for it with List, and Delete it before creating another")
-			require.Equal(t, 1, strings.Count(err.Error(), "grantexhook: "))
+			require.Equal(t, 1, strings.Count(err.Error(), "grantexapi: "))
 		})
 	}
 }
@@ -211,14 +211,14 @@ func TestCreateUnheard(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &grantexhook.Client{APIKey: apiKey, BaseURL: tt.baseURL, HTTPClient: &http.Client{Transport: tt.transport}}
+			c := &grantexapi.Client{APIKey: apiKey, BaseURL: tt.baseURL, HTTPClient: &http.Client{Transport: tt.transport}}
 			var ctx context.Context
 			ctx, cancel = context.WithCancel(t.Context())
 			defer cancel()
 			err := create(ctx, c)
-			require.ErrorContains(t, err, `grantexhook: Post "`+tt.baseURL)
+			require.ErrorContains(t, err, `grantexapi: Post "`+tt.baseURL)
 			require.ErrorContains(t, err, tt.want)
-			require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 		})
 	}
 }
@@ -251,10 +251,10 @@ func TestCreateMaybeHeard(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &grantexhook.Client{APIKey: apiKey, BaseURL: tt.baseURL, HTTPClient: &http.Client{Transport: tt.transport}}
+			c := &grantexapi.Client{APIKey: apiKey, BaseURL: tt.baseURL, HTTPClient: &http.Client{Transport: tt.transport}}
 			err := create(t.Context(), c)
 			require.ErrorContains(t, err, tt.want)
-			require.ErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.ErrorIs(t, err, grantexapi.ErrMaybeCreated)
 		})
 	}
 }

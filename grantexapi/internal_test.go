@@ -1,4 +1,4 @@
-package grantexhook
+package grantexapi
 
 import (
 	"net/http"
@@ -66,9 +66,9 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// FuzzAPIError looks for answers whose error is not one short printable line, or
+// FuzzError looks for answers whose error is not one short printable line, or
 // shows the API key.
-func FuzzAPIError(f *testing.F) {
+func FuzzError(f *testing.F) {
 	const apiKey = "gx_test_0123456789"
 	for _, body := range []string{
 		`{"message":"Webhook not found","code":"NOT_FOUND","requestId":"c196aad7"}`,
@@ -82,7 +82,7 @@ func FuzzAPIError(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body, retryAfter, location string) {
 		resp := &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {retryAfter}, "Location": {location}}}
-		err := newAPIError(resp, []byte(body), apiKey)
+		err := newError(resp, []byte(body), apiKey)
 		text := err.Error()
 		require.NotContains(t, text, apiKey)
 		require.Less(t, utf8.RuneCountInString(text), 650)

@@ -1,4 +1,4 @@
-package grantexhook
+package grantexapi
 
 import (
 	"cmp"
@@ -13,7 +13,7 @@ import (
 	"unicode"
 )
 
-// An APIError is the answer of the API to a call that it refused, or that of a
+// An Error is the answer of the API to a call that it refused, or that of a
 // proxy on the way. The methods of [Client] return a pointer to it, which
 // [errors.As] finds.
 //
@@ -21,7 +21,7 @@ import (
 // wrong, 402 at the limit of the plan, 404 if there is no such endpoint, 429 if
 // there were too many calls (then see RetryAfter). The texts are cleaned of
 // control characters, shortened, and never hold the APIKey.
-type APIError struct {
+type Error struct {
 	StatusCode int           // of HTTP; a redirect is a refusal too
 	Code       string        // such as "PLAN_LIMIT_EXCEEDED"; empty if the answer has none
 	Message    string        // for people: what the answer says, or the name of the status
@@ -30,8 +30,8 @@ type APIError struct {
 }
 
 // Error returns one line with all but RetryAfter.
-func (e *APIError) Error() string {
-	text := fmt.Sprintf("grantexhook: the API answered %d", e.StatusCode)
+func (e *Error) Error() string {
+	text := fmt.Sprintf("grantexapi: the API answered %d", e.StatusCode)
 	if e.Code != "" {
 		text += " " + e.Code
 	}
@@ -50,11 +50,11 @@ const (
 	maxLine = 400
 )
 
-func newAPIError(resp *http.Response, body []byte, apiKey string) *APIError {
+func newError(resp *http.Response, body []byte, apiKey string) *Error {
 	var said struct{ Message, Code, RequestID string }
 	_ = json.Unmarshal(body, &said) // of what is no JSON, nothing is said
 	line := func(s string) string { return clean(s, apiKey, maxLine) }
-	return &APIError{
+	return &Error{
 		StatusCode: resp.StatusCode,
 		Code:       clean(said.Code, apiKey, maxWord),
 		Message:    cmp.Or(line(said.Message), line(redirect(resp)), line(excerpt(string(body))), http.StatusText(resp.StatusCode)),

@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 func TestClientRefusesItsFields(t *testing.T) {
@@ -56,10 +57,10 @@ func TestClientRefusesItsFields(t *testing.T) {
 		for _, call := range everyCall {
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				a := newAPI(t, says(200, "{}"))
-				c := &grantexhook.Client{APIKey: tt.apiKey, BaseURL: strings.Replace(tt.baseURL, "SERVER", a.URL, 1)}
+				c := &grantexapi.Client{APIKey: grantexhook.Secret(tt.apiKey), BaseURL: strings.Replace(tt.baseURL, "SERVER", a.URL, 1)}
 				err := call.call(t.Context(), c)
-				require.ErrorContains(t, err, "grantexhook: "+tt.want)
-				require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+				require.ErrorContains(t, err, "grantexapi: "+tt.want)
+				require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 				require.NotContains(t, err.Error(), apiKey)
 				require.NotContains(t, err.Error(), "word")
 				require.Empty(t, a.lines())
@@ -90,7 +91,7 @@ func TestClientBaseURL(t *testing.T) {
 
 func TestClientDefaultBaseURL(t *testing.T) {
 	var url string
-	c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		url = r.URL.String()
 		return nil, io.EOF
 	})}}
@@ -145,9 +146,9 @@ func TestClientRefusesAnswers(t *testing.T) {
 				a := newAPI(t, tt.answer)
 				err := call.call(t.Context(), a.client())
 				require.ErrorContains(t, err, tt.want)
-				require.Regexp(t, `^grantexhook: (GET|POST|DELETE) /v1/webhooks`, err.Error())
+				require.Regexp(t, `^grantexapi: (GET|POST|DELETE) /v1/webhooks`, err.Error())
 				require.NotContains(t, err.Error(), secret)
-				require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+				require.Equal(t, call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 				require.Len(t, a.lines(), 1)
 			})
 		}
@@ -192,7 +193,7 @@ func TestClientClosesAnswers(t *testing.T) {
 		for _, call := range everyCall {
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				var bodies []*closing
-				c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 					body := &closing{Reader: strings.NewReader(tt.body)}
 					if tt.breaks {
 						body.Reader = io.MultiReader(body.Reader, iotest.ErrReader(io.ErrUnexpectedEOF))
@@ -223,7 +224,7 @@ func (e *endless) Close() error               { return nil }
 func TestClientReadsThroughALimit(t *testing.T) {
 	for status, want := range map[int]int{101: 0, 200: 1<<20 + 1, 500: 1<<20 + 1} {
 		body := new(endless)
-		c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Body: body}, nil
 		})}}
 		require.Error(t, list(t.Context(), c))
@@ -241,11 +242,11 @@ func TestClientFollowsNoRedirect(t *testing.T) {
 					c := a.client()
 					c.HTTPClient = own
 					err := call.call(t.Context(), c)
-					var refused *grantexhook.APIError
+					var refused *grantexapi.Error
 					require.ErrorAs(t, err, &refused)
 					require.Equal(t, status, refused.StatusCode)
 					require.Equal(t, "redirect to "+other.URL+", which is not followed; is Client.BaseURL right?", refused.Message)
-					require.Equal(t, status == 303 && call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+					require.Equal(t, status == 303 && call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 					require.Len(t, a.lines(), 1)
 					require.Empty(t, other.lines())
 				})
@@ -280,7 +281,7 @@ func TestClientTellsOfARedirectWithinTheTransport(t *testing.T) {
 			})}
 			err := call.call(t.Context(), c)
 			require.ErrorContains(t, err, "Client.HTTPClient followed a redirect")
-			require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+			require.Equal(t, call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 			require.Len(t, a.lines(), 2)
 		})
 	}
@@ -294,8 +295,8 @@ func TestClientCancelled(t *testing.T) {
 			cancel()
 			err := call.call(ctx, a.client())
 			require.ErrorIs(t, err, context.Canceled)
-			require.ErrorContains(t, err, "grantexhook: ")
-			require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.ErrorContains(t, err, "grantexapi: ")
+			require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 			require.Empty(t, a.lines())
 		})
 		t.Run(call.name+"/meanwhile", func(t *testing.T) {
@@ -306,7 +307,7 @@ func TestClientCancelled(t *testing.T) {
 			}))
 			err := call.call(ctx, a.client())
 			require.ErrorIs(t, err, context.Canceled)
-			require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+			require.Equal(t, call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 			require.Len(t, a.lines(), 1)
 		})
 	}
@@ -339,11 +340,11 @@ func TestClientTimeout(t *testing.T) {
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					serveDefaultTransport(t, tt.answer)
-					c := &grantexhook.Client{APIKey: apiKey, BaseURL: "http://pipe", HTTPClient: tt.own}
+					c := &grantexapi.Client{APIKey: apiKey, BaseURL: "http://pipe", HTTPClient: tt.own}
 					start := time.Now()
 					err := call.call(t.Context(), c)
 					require.ErrorIs(t, err, context.DeadlineExceeded)
-					require.Equal(t, call.name == "create", errors.Is(err, grantexhook.ErrMaybeCreated))
+					require.Equal(t, call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 					require.Equal(t, tt.want, time.Since(start))
 				})
 			})
@@ -355,7 +356,7 @@ func TestClientTimeout(t *testing.T) {
 func serveDefaultTransport(t *testing.T, h http.Handler) {
 	t.Helper()
 	conn := dialPipe(t, &http.Server{Handler: h})
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn.Conn, nil }}
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
 	before := http.DefaultTransport
 	http.DefaultTransport = transport
 	t.Cleanup(func() { transport.CloseIdleConnections(); http.DefaultTransport = before })
@@ -394,10 +395,10 @@ func TestClientIsSafeForConcurrentUse(t *testing.T) {
 }
 
 func TestClientShowsNoKey(t *testing.T) {
-	c := grantexhook.Client{APIKey: apiKey, BaseURL: "https://api.example.com/"}
-	requireHidden(t, apiKey, c, &c, []grantexhook.Client{c}, []*grantexhook.Client{&c}, struct{ C grantexhook.Client }{c})
-	requireNotShown(t, apiKey, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ c *grantexhook.Client }{&c}), "%T", c)
-	const want = "grantexhook.Client{BaseURL: https://api.example.com, APIKey: [redacted]}"
+	c := grantexapi.Client{APIKey: apiKey, BaseURL: "https://api.example.com/"}
+	requireHidden(t, apiKey, c, &c, []grantexapi.Client{c}, []*grantexapi.Client{&c}, struct{ C grantexapi.Client }{c})
+	requireNotShown(t, apiKey, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ c *grantexapi.Client }{&c}), "%T", c)
+	const want = "grantexapi.Client{BaseURL: https://api.example.com, APIKey: [redacted]}"
 	require.Equal(t, want, fmt.Sprintf("%+v", c))
 	require.Equal(t, want, c.LogValue().String())
 	text, err := json.Marshal(&c)
@@ -406,5 +407,5 @@ func TestClientShowsNoKey(t *testing.T) {
 
 	c.BaseURL = apiKey // in the wrong place
 	requireHidden(t, apiKey, c, &c)
-	require.Equal(t, "grantexhook.Client{BaseURL: invalid, APIKey: [redacted]}", fmt.Sprint(&c))
+	require.Equal(t, "grantexapi.Client{BaseURL: invalid, APIKey: [redacted]}", fmt.Sprint(&c))
 }

@@ -1,4 +1,7 @@
-package grantexhook
+// Package grantexapi is a client of the Grantex API. It creates, lists, rotates
+// and deletes the endpoints of an account, and reports what became of their
+// deliveries.
+package grantexapi
 
 import (
 	"bytes"
@@ -19,7 +22,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"grantex.dev/grantexhook"
 )
+
+// redacted stands where a key or a secret was, as [grantexhook.Secret] shows it.
+const redacted = "[redacted]"
 
 const (
 	defaultBaseURL = "https://api.grantex.dev"
@@ -36,12 +44,12 @@ const (
 // APIKey is set, and safe for concurrent use as long as its fields stay as they
 // are. Printed, logged or encoded it does not show its APIKey, except by fmt under
 // the verbs %p and %w and by encoding/gob; for a struct of yours that holds or
-// embeds a Client, the limits are those of [Secret].
+// embeds a Client, the limits are those of [grantexhook.Secret].
 //
 // Create is sent once; net/http may repeat the others on a new connection if one
 // that it kept turns out to be lost. A redirect is an error, not followed; one
 // that a Transport follows by itself is reported after the fact. What the API
-// refuses is an [*APIError]; whether a URL, a type of event or an ID is right, only
+// refuses is an [*Error]; whether a URL, a type of event or an ID is right, only
 // the API can say. A field that cannot be right, an argument that is missing and
 // an unknown status are errors before anything is sent. An answer of more than
 // 1 MiB is an error too.
@@ -52,7 +60,7 @@ const (
 type Client struct {
 	// APIKey is that of the account, made of letters, digits and "-._~+/", with "="
 	// only at its end (RFC 6750, section 2.1).
-	APIKey string
+	APIKey grantexhook.Secret
 
 	// BaseURL is where the API is, without its "/v1": https://api.grantex.dev
 	// if empty. It may have a path.
@@ -92,7 +100,7 @@ func (c Client) text() string {
 	if err != nil {
 		base = "invalid"
 	}
-	return fmt.Sprintf("grantexhook.Client{BaseURL: %s, APIKey: %s}", base, redacted)
+	return fmt.Sprintf("grantexapi.Client{BaseURL: %s, APIKey: %s}", base, redacted)
 }
 
 // call sends a request and decodes the answer to it, which is none unless it is
@@ -138,7 +146,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]by
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case resp.StatusCode > 299:
-		return nil, newAPIError(resp, text, c.APIKey) // whatever of it could be read
+		return nil, newError(resp, text, string(c.APIKey)) // whatever of it could be read
 	case err != nil:
 		return nil, c.failed(fmt.Errorf("%s %s: reading the answer: %w", method, path, err))
 	case len(text) > maxAnswer:
@@ -153,16 +161,16 @@ func (c *Client) request(ctx context.Context, method, path string, body []byte) 
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("grantexhook: %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("grantexapi: %s %s: %w", method, path, err)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("grantexhook: %w", err)
+		return nil, fmt.Errorf("grantexapi: %w", err)
 	}
 	// Without it, neither http.Client nor Transport can send the body again.
 	req.GetBody = nil
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Authorization", "Bearer "+c.APIKey)
+	req.Header.Set("Authorization", "Bearer "+string(c.APIKey))
 	req.Header.Set("User-Agent", userAgent())
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -187,11 +195,11 @@ func (c *Client) base() (string, error) {
 	u, err := url.Parse(cmp.Or(c.BaseURL, defaultBaseURL))
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" ||
 		*u != (url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}) {
-		return "", errors.New("grantexhook: Client.BaseURL must be an http or https URL with a host, and nothing after its path, such as " + defaultBaseURL)
+		return "", errors.New("grantexapi: Client.BaseURL must be an http or https URL with a host, and nothing after its path, such as " + defaultBaseURL)
 	}
 	base := strings.TrimRight(u.String(), "/")
 	if strings.HasSuffix(base, "/v1") {
-		return "", errors.New(`grantexhook: Client.BaseURL must not end in "/v1", which is added to it`)
+		return "", errors.New(`grantexapi: Client.BaseURL must not end in "/v1", which is added to it`)
 	}
 	return base, nil
 }
@@ -203,11 +211,11 @@ var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 func (c *Client) checkKey() error {
 	switch {
 	case c.APIKey == "":
-		return errors.New("grantexhook: Client.APIKey is empty; set it to that of the Grantex account")
+		return errors.New("grantexapi: Client.APIKey is empty; set it to that of the Grantex account")
 	case c.APIKey == redacted:
-		return fmt.Errorf("grantexhook: Client.APIKey is the placeholder %s", redacted)
-	case !bearerToken.MatchString(c.APIKey):
-		return errors.New("grantexhook: Client.APIKey has white space or another character that no key has; trim it")
+		return fmt.Errorf("grantexapi: Client.APIKey is the placeholder %s", redacted)
+	case !bearerToken.MatchString(string(c.APIKey)):
+		return errors.New("grantexapi: Client.APIKey has white space or another character that no key has; trim it")
 	}
 	return nil
 }
@@ -226,7 +234,7 @@ func (e *callError) As(target any) bool   { return errors.As(e.cause, target) }
 
 // failed cleans the text of an error that may quote what the other side sent.
 func (c *Client) failed(err error) *callError {
-	return &callError{text: clean("grantexhook: "+err.Error(), c.APIKey, maxLine), cause: err}
+	return &callError{text: clean("grantexapi: "+err.Error(), string(c.APIKey), maxLine), cause: err}
 }
 
 // A connection is what a call has asked for and got, over all attempts that a
@@ -248,7 +256,7 @@ func (c *connection) none() bool { return c.asked.Load() && !c.got.Load() }
 // none if it was refused, if nothing was sent, or if there was no connection. 303
 // is how a server answers what it has done (RFC 9110, section 15.4.4).
 func maybeHeard(err error) bool {
-	if e, ok := errors.AsType[*APIError](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.StatusCode >= 500 || e.StatusCode == http.StatusRequestTimeout || e.StatusCode == http.StatusSeeOther
 	}
 	e, ok := errors.AsType[*callError](err)
@@ -259,7 +267,7 @@ func maybeHeard(err error) bool {
 // call that never became a request, or that the API rejected for what it asks, would
 // only fail again.
 func mayPass(err error) bool {
-	if e, ok := errors.AsType[*APIError](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)
 	}
 	e, sent := errors.AsType[*callError](err)

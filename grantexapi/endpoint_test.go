@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 // pages answers as the API does for a list of n deliveries, to which grow more
@@ -82,7 +83,7 @@ func TestDeliveriesBreak(t *testing.T) {
 
 func TestDeliveriesError(t *testing.T) {
 	a := newAPI(t, pages(1000, 0), says(503, "busy"))
-	got, err := collect(a.client().Deliveries(t.Context(), "wh_1", grantexhook.StatusPending))
+	got, err := collect(a.client().Deliveries(t.Context(), "wh_1", grantexapi.StatusPending))
 	require.Len(t, got, 100)
 	requireRefused(t, err, 503, "")
 	require.Equal(t, []string{
@@ -157,9 +158,9 @@ func TestDeliveriesOverTheLimit(t *testing.T) {
 			}
 			return w.Result(), nil
 		})
-		c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: limited}}
+		c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: limited}}
 		start := time.Now()
-		var got []grantexhook.Delivery
+		var got []grantexapi.Delivery
 		for d, err := range c.Deliveries(t.Context(), "wh_1", "") {
 			if err != nil {
 				time.Sleep(requireRefused(t, err, http.StatusTooManyRequests, "").RetryAfter)
@@ -176,7 +177,7 @@ func TestDeliveriesOverTheLimit(t *testing.T) {
 }
 
 // goOn returns what a loop gets that goes on after errors, up to ten of them.
-func goOn(seq iter.Seq2[grantexhook.Delivery, error]) (all []grantexhook.Delivery, errs []error) {
+func goOn(seq iter.Seq2[grantexapi.Delivery, error]) (all []grantexapi.Delivery, errs []error) {
 	for d, err := range seq {
 		if err == nil {
 			all = append(all, d)
@@ -196,7 +197,7 @@ func TestDeliveriesEnd(t *testing.T) {
 	tests := []struct {
 		name   string
 		answer http.Handler
-		change func(*grantexhook.Client)
+		change func(*grantexapi.Client)
 		id     string
 		status string
 		asks   int
@@ -208,7 +209,7 @@ func TestDeliveriesEnd(t *testing.T) {
 		{"404", says(404, ""), nil, "wh_1", "", 1},
 		{"410", says(410, ""), nil, "wh_1", "", 1},
 		{"redirect", http.RedirectHandler("/v1/", http.StatusPermanentRedirect), nil, "wh_1", "", 1},
-		{"redirect within the Transport", ok, func(c *grantexhook.Client) {
+		{"redirect within the Transport", ok, func(c *grantexapi.Client) {
 			c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 				resp, err := http.DefaultTransport.RoundTrip(r)
 				if err == nil {
@@ -219,8 +220,8 @@ func TestDeliveriesEnd(t *testing.T) {
 		}, "wh_1", "", 1},
 		{"no ID", ok, nil, "", "", 0},
 		{"other status", ok, nil, "wh_1", "bogus", 0},
-		{"no key", ok, func(c *grantexhook.Client) { c.APIKey = "" }, "wh_1", "", 0},
-		{"no URL", ok, func(c *grantexhook.Client) { c.BaseURL = "nowhere" }, "wh_1", "", 0},
+		{"no key", ok, func(c *grantexapi.Client) { c.APIKey = "" }, "wh_1", "", 0},
+		{"no URL", ok, func(c *grantexapi.Client) { c.BaseURL = "nowhere" }, "wh_1", "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -259,7 +260,7 @@ func TestDeliveriesEndWithTheirContext(t *testing.T) {
 				}
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}))
-			_, errs := goOn(func(yield func(grantexhook.Delivery, error) bool) {
+			_, errs := goOn(func(yield func(grantexapi.Delivery, error) bool) {
 				for d, err := range a.client().Deliveries(ctx, "wh_1", "") {
 					cancel()
 					if !yield(d, err) {
@@ -288,7 +289,7 @@ func TestDeliveriesGoOnAfterATimeout(t *testing.T) {
 			list(w, r)
 			return w.Result(), nil
 		})
-		c := &grantexhook.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: slowOnce, Timeout: time.Minute}}
+		c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: slowOnce, Timeout: time.Minute}}
 		got, errs := goOn(c.Deliveries(t.Context(), "wh_1", ""))
 		require.Len(t, errs, 1)
 		require.ErrorIs(t, errs[0], context.DeadlineExceeded)
@@ -329,7 +330,7 @@ func TestCreateKeepsTheSecret(t *testing.T) {
 			a := newAPI(t, says(201, `{`+tt.beside+`,"id":"wh_1","secret":"`+secret+`"}`))
 			e, err := a.client().Create(t.Context(), "https://example.com/hook", "grant.revoked")
 			require.NoError(t, err)
-			require.Equal(t, &grantexhook.Endpoint{ID: "wh_1", Secret: secret}, e)
+			require.Equal(t, &grantexapi.Endpoint{ID: "wh_1", Secret: secret}, e)
 		})
 	}
 }
@@ -341,46 +342,46 @@ func TestDeleteTakesAnyJSON(t *testing.T) {
 }
 
 func TestArgumentsAreRefused(t *testing.T) {
-	deliveries := func(c *grantexhook.Client, id string) error {
+	deliveries := func(c *grantexapi.Client, id string) error {
 		_, err := collect(c.Deliveries(t.Context(), id, ""))
 		return err
 	}
-	rotate := func(c *grantexhook.Client, id string) error { _, err := c.Rotate(t.Context(), id); return err }
-	remove := func(c *grantexhook.Client, id string) error { return c.Delete(t.Context(), id) }
-	withStatus := func(c *grantexhook.Client, status string) error {
+	rotate := func(c *grantexapi.Client, id string) error { _, err := c.Rotate(t.Context(), id); return err }
+	remove := func(c *grantexapi.Client, id string) error { return c.Delete(t.Context(), id) }
+	withStatus := func(c *grantexapi.Client, status string) error {
 		_, err := collect(c.Deliveries(t.Context(), "wh_1", status))
 		return err
 	}
-	createWith := func(url string, events ...string) func(*grantexhook.Client, string) error {
-		return func(c *grantexhook.Client, _ string) error {
+	createWith := func(url string, events ...string) func(*grantexapi.Client, string) error {
+		return func(c *grantexapi.Client, _ string) error {
 			_, err := c.Create(t.Context(), url, events...)
 			return err
 		}
 	}
 	tests := []struct {
 		name string
-		call func(c *grantexhook.Client, id string) error
+		call func(c *grantexapi.Client, id string) error
 		id   string
 		want string
 	}{
-		{"create without URL", createWith("", "grant.revoked"), "", "grantexhook: Create needs a URL"},
-		{"create without events", createWith("https://example.com/hook"), "", "grantexhook: Create needs a URL and at least one type of event"},
-		{"delete nothing", remove, "", "grantexhook: the endpoint ID is empty"},
-		{"delete .", remove, ".", `grantexhook: "." is not an endpoint ID`},
-		{"delete ..", remove, "..", `grantexhook: ".." is not an endpoint ID`},
-		{"deliveries of nothing", deliveries, "", "grantexhook: the endpoint ID is empty"},
-		{"deliveries of ..", deliveries, "..", `grantexhook: ".." is not an endpoint ID`},
-		{"other status", withStatus, "bogus", `grantexhook: "bogus" is no status of a delivery; give "pending", "delivered", "failed" or none`},
-		{"status in capitals", withStatus, "DELIVERED", `grantexhook: "DELIVERED" is no status`},
-		{"status and more", withStatus, "failed&page=1", `grantexhook: "failed&page=1" is no status`},
-		{"rotate nothing", rotate, "", "grantexhook: the endpoint ID is empty"},
+		{"create without URL", createWith("", "grant.revoked"), "", "grantexapi: Create needs a URL"},
+		{"create without events", createWith("https://example.com/hook"), "", "grantexapi: Create needs a URL and at least one type of event"},
+		{"delete nothing", remove, "", "grantexapi: the endpoint ID is empty"},
+		{"delete .", remove, ".", `grantexapi: "." is not an endpoint ID`},
+		{"delete ..", remove, "..", `grantexapi: ".." is not an endpoint ID`},
+		{"deliveries of nothing", deliveries, "", "grantexapi: the endpoint ID is empty"},
+		{"deliveries of ..", deliveries, "..", `grantexapi: ".." is not an endpoint ID`},
+		{"other status", withStatus, "bogus", `grantexapi: "bogus" is no status of a delivery; give "pending", "delivered", "failed" or none`},
+		{"status in capitals", withStatus, "DELIVERED", `grantexapi: "DELIVERED" is no status`},
+		{"status and more", withStatus, "failed&page=1", `grantexapi: "failed&page=1" is no status`},
+		{"rotate nothing", rotate, "", "grantexapi: the endpoint ID is empty"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAPI(t, says(200, "{}"))
 			err := tt.call(a.client(), tt.id)
 			require.ErrorContains(t, err, tt.want)
-			require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 			require.Empty(t, a.lines())
 		})
 	}
@@ -453,9 +454,9 @@ func TestRotateFails(t *testing.T) {
 			requireRefused(t, err, tt.status, tt.code)
 			require.Len(t, a.lines(), tt.asks)
 			if tt.maybe {
-				require.ErrorIs(t, err, grantexhook.ErrMaybeCreated)
+				require.ErrorIs(t, err, grantexapi.ErrMaybeCreated)
 			} else {
-				require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+				require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 			}
 			require.Equal(t, !tt.unsaid, strings.Contains(err.Error(), "nothing was changed"), err)
 		})
@@ -465,9 +466,9 @@ func TestRotateFails(t *testing.T) {
 // What Rotate finds out by itself, it does not say of the API.
 func TestRotateFindsNothing(t *testing.T) {
 	tests := []struct{ name, list, want string }{
-		{"unknown", `[]`, `grantexhook: no endpoint in the list has the ID "wh_1"; nothing was changed`},
-		{"no events", `[{"id":"wh_1","url":"https://example.com"}]`, `grantexhook: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
-		{"no URL", `[{"id":"wh_1","events":["grant.revoked"]}]`, `grantexhook: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
+		{"unknown", `[]`, `grantexapi: no endpoint in the list has the ID "wh_1"; nothing was changed`},
+		{"no events", `[{"id":"wh_1","url":"https://example.com"}]`, `grantexapi: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
+		{"no URL", `[{"id":"wh_1","events":["grant.revoked"]}]`, `grantexapi: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -480,16 +481,16 @@ func TestRotateFindsNothing(t *testing.T) {
 }
 
 func TestEndpointShowsNoSecret(t *testing.T) {
-	e := grantexhook.Endpoint{ID: "wh_1", URL: "https://example.com", Events: []string{"grant.revoked"}, Secret: secret}
-	requireHidden(t, secret, e, &e, []grantexhook.Endpoint{e}, []*grantexhook.Endpoint{&e}, struct{ E *grantexhook.Endpoint }{&e}, map[string]any{"k": &e})
-	requireNotShown(t, secret, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ e *grantexhook.Endpoint }{&e}), "%T", e)
+	e := grantexapi.Endpoint{ID: "wh_1", URL: "https://example.com", Events: []string{"grant.revoked"}, Secret: secret}
+	requireHidden(t, secret, e, &e, []grantexapi.Endpoint{e}, []*grantexapi.Endpoint{&e}, struct{ E *grantexapi.Endpoint }{&e}, map[string]any{"k": &e})
+	requireNotShown(t, secret, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ e *grantexapi.Endpoint }{&e}), "%T", e)
 	require.Equal(t, "{wh_1 https://example.com [grant.revoked] [redacted] 0001-01-01 00:00:00 +0000 UTC}", fmt.Sprint(e))
-	require.Regexp(t, `^grantexhook.Endpoint{ID:"wh_1", .* Secret:\[redacted\], `, fmt.Sprintf("%#v", &e))
+	require.Regexp(t, `^grantexapi.Endpoint{ID:"wh_1", .* Secret:\[redacted\], `, fmt.Sprintf("%#v", &e))
 	require.Contains(t, fmt.Sprintf("%+v", &e), "{ID:wh_1 URL:https://example.com Events:[grant.revoked] Secret:[redacted]")
 }
 
 func TestEndpointEncodes(t *testing.T) {
-	e := grantexhook.Endpoint{ID: "wh_1"}
+	e := grantexapi.Endpoint{ID: "wh_1"}
 	text, err := json.Marshal(e)
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "secret")

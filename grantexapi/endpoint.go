@@ -1,4 +1,4 @@
-package grantexhook
+package grantexapi
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"grantex.dev/grantexhook"
 )
 
 // pageSize is the most that the API gives.
@@ -20,17 +22,17 @@ const pageSize = 100
 // endpoint, for use with [errors.Is]. If there is one, nobody knows its secret:
 // look for it with [Client.List], where the newest come first, and [Client.Delete]
 // it before creating another.
-var ErrMaybeCreated = errors.New("grantexhook: the endpoint may have been created")
+var ErrMaybeCreated = errors.New("grantexapi: the endpoint may have been created")
 
 // An Endpoint is a URL to which Grantex delivers events of some types. fmt under
 // the verbs %p and %w and encoding/gob show its Secret; the other limits are those
-// of [Secret], and a struct of yours that embeds an Endpoint prints as that alone.
+// of [grantexhook.Secret], and a struct of yours that embeds an Endpoint prints as that alone.
 type Endpoint struct {
-	ID        string    `json:"id"`
-	URL       string    `json:"url"`
-	Events    []string  `json:"events"`
-	Secret    Secret    `json:"secret,omitempty"` // only in what Create and Rotate return
-	CreatedAt time.Time `json:"createdAt"`
+	ID        string             `json:"id"`
+	URL       string             `json:"url"`
+	Events    []string           `json:"events"`
+	Secret    grantexhook.Secret `json:"secret,omitempty"` // only in what Create and Rotate return
+	CreatedAt time.Time          `json:"createdAt"`
 }
 
 // Format implements [fmt.Formatter] and prints e as any struct. Without it, fmt
@@ -64,7 +66,7 @@ type Delivery struct {
 }
 
 // Create makes an endpoint to which Grantex delivers the events of these types;
-// [Dispatcher.Types] are those that have a handler. Its Secret is shown only
+// [grantexhook.Dispatcher.Types] are those that have a handler. Its Secret is shown only
 // here: keep string(e.Secret) at once, since encoding or storing the Endpoint
 // stores "[redacted]". An answer is not refused for what it says besides ID and
 // Secret; what of that is not understood is left zero.
@@ -77,7 +79,7 @@ type Delivery struct {
 // other error, nothing was created.
 func (c *Client) Create(ctx context.Context, url string, events ...string) (*Endpoint, error) {
 	if url == "" || len(events) == 0 {
-		return nil, errors.New("grantexhook: Create needs a URL and at least one type of event, such as TypeGrantRevoked")
+		return nil, errors.New("grantexapi: Create needs a URL and at least one type of event, such as TypeGrantRevoked")
 	}
 	body, _ := json.Marshal(struct { // strings always encode
 		URL    string   `json:"url"`
@@ -97,7 +99,7 @@ func (c *Client) List(ctx context.Context) ([]Endpoint, error) {
 }
 
 // Delete removes an endpoint and drops what is still to be delivered to it. If
-// there is none with this ID, or no longer, the error is an [*APIError] with
+// there is none with this ID, or no longer, the error is an [*Error] with
 // StatusCode 404; so it is if an HTTPClient that retries got no answer the first
 // time.
 func (c *Client) Delete(ctx context.Context, endpointID string) error {
@@ -122,7 +124,7 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 // error, you can skip the rest of this paragraph. If it goes on, Deliveries fetches
 // the same page again, so the error itself neither skips nor repeats a delivery.
 // Deliveries doesn't wait before it does so. Your loop should, as the example does:
-// for [APIError].RetryAfter, or for a few seconds if RetryAfter is zero. Errors that
+// for [Error].RetryAfter, or for a few seconds if RetryAfter is zero. Errors that
 // may pass are a broken connection, a response that isn't the expected JSON, and the
 // statuses 408, 425, 429 and 5xx. After any other error the sequence ends, since the
 // same request would only fail again: ctx has ended, an argument or a field of the
@@ -164,7 +166,7 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 		return deliveryPage{}, err
 	}
 	if !slices.Contains([]string{"", StatusPending, StatusDelivered, StatusFailed}, status) {
-		return deliveryPage{}, fmt.Errorf("grantexhook: %q is no status of a delivery; give %q, %q, %q or none", status, StatusPending, StatusDelivered, StatusFailed)
+		return deliveryPage{}, fmt.Errorf("grantexapi: %q is no status of a delivery; give %q, %q, %q or none", status, StatusPending, StatusDelivered, StatusFailed)
 	}
 	query := url.Values{"page": {strconv.Itoa(page)}, "pageSize": {strconv.Itoa(pageSize)}}
 	if status != "" { // the API refuses an empty one
@@ -181,9 +183,9 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 //
 //  1. Rotate, and keep the Secret and the CreatedAt of the twin, or the time if
 //     that is zero.
-//  2. Accept both, with the new secret as the argument of [NewVerifier] and the
-//     old one in [Options].PreviousSecrets. Until you do, the twin's deliveries
-//     get a 401 and are retried. With a [MemoryStore], swap the Verifier right
+//  2. Accept both, with the new secret as the argument of [grantexhook.NewVerifier] and the
+//     old one in [grantexhook.Options].PreviousSecrets. Until you do, the twin's deliveries
+//     get a 401 and are retried. With a [grantexhook.MemoryStore], swap the Verifier right
 //     away in the running process, for example in an atomic.Pointer[Verifier],
 //     and keep the Dispatcher. A restarted process has forgotten what it handled
 //     and would handle the twin's retries again. With any other Store, restart.
@@ -191,11 +193,11 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 //     yields none, or on a busy endpoint none that is older than the twin:
 //     [Client.Delete] would drop those. Look twice if there are more than a
 //     hundred, since they may slip from page to page.
-//  4. Delete the old endpoint. From then on, [VerificationFrom] no longer
+//  4. Delete the old endpoint. From then on, [grantexhook.VerificationFrom] no longer
 //     reports the SecretIndex of its secret.
 //  5. Drop the old secret, in the same way.
 //
-// If [Client.List] has no endpoint with this ID, the error wraps an [*APIError]
+// If [Client.List] has no endpoint with this ID, the error wraps an [*Error]
 // with StatusCode 404, as if the API had said so; it has no call to get just one.
 // At the limit of the plan it is one with 402; then, as with every error but
 // [ErrMaybeCreated] (see [Client.Create]), nothing was changed.
@@ -205,7 +207,7 @@ func (c *Client) Rotate(ctx context.Context, endpointID string) (*Endpoint, erro
 		return nil, err
 	}
 	if old.URL == "" || len(old.Events) == 0 {
-		return nil, fmt.Errorf("grantexhook: the list has no URL or no events for the endpoint %q; nothing was changed", endpointID)
+		return nil, fmt.Errorf("grantexapi: the list has no URL or no events for the endpoint %q; nothing was changed", endpointID)
 	}
 	twin, err := c.Create(ctx, old.URL, old.Events...)
 	if err != nil && !errors.Is(err, ErrMaybeCreated) {
@@ -225,7 +227,7 @@ func (c *Client) find(ctx context.Context, endpointID string) (*Endpoint, error)
 	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.ID == endpointID })
 	if i < 0 {
 		text := fmt.Sprintf("no endpoint in the list has the ID %q; nothing was changed", endpointID)
-		return nil, &callError{text: "grantexhook: " + text, cause: &APIError{StatusCode: http.StatusNotFound, Code: "NOT_FOUND", Message: text}}
+		return nil, &callError{text: "grantexapi: " + text, cause: &Error{StatusCode: http.StatusNotFound, Code: "NOT_FOUND", Message: text}}
 	}
 	return &all[i], nil
 }
@@ -234,9 +236,9 @@ func (c *Client) find(ctx context.Context, endpointID string) (*Endpoint, error)
 func endpointPath(id string) (string, error) {
 	switch id {
 	case "":
-		return "", errors.New("grantexhook: the endpoint ID is empty")
+		return "", errors.New("grantexapi: the endpoint ID is empty")
 	case ".", "..": // no escape keeps these from being resolved on the way
-		return "", fmt.Errorf("grantexhook: %q is not an endpoint ID", id)
+		return "", fmt.Errorf("grantexapi: %q is not an endpoint ID", id)
 	}
 	return "/v1/webhooks/" + url.PathEscape(id), nil
 }
@@ -261,7 +263,7 @@ func (e *newEndpoint) UnmarshalJSON(text []byte) error {
 	_ = json.Unmarshal(text, &e.Endpoint) // as far as it goes
 	return json.Unmarshal(text, &struct {
 		ID     *string
-		Secret *Secret
+		Secret *grantexhook.Secret
 	}{&e.ID, &e.Secret})
 }
 

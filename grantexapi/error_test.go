@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"encoding/json"
@@ -12,20 +12,20 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
-// refusedBy returns the APIError that an answer becomes.
-func refusedBy(t *testing.T, answer http.Handler) *grantexhook.APIError {
+// refusedBy returns the Error that an answer becomes.
+func refusedBy(t *testing.T, answer http.Handler) *grantexapi.Error {
 	t.Helper()
 	err := list(t.Context(), newAPI(t, answer).client())
-	var refused *grantexhook.APIError
+	var refused *grantexapi.Error
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, refused, err, "as it is, so that its text is the error's")
 	return refused
 }
 
-func TestAPIErrorReplayed(t *testing.T) {
+func TestErrorReplayed(t *testing.T) {
 	all, _ := exchanges(t)
 	n := 0
 	for _, e := range all {
@@ -36,7 +36,7 @@ func TestAPIErrorReplayed(t *testing.T) {
 		t.Run(e.Name, func(t *testing.T) {
 			var said struct{ Message, Code, RequestID string }
 			require.NoError(t, json.Unmarshal([]byte(e.Response.Body), &said))
-			want := &grantexhook.APIError{StatusCode: e.Response.Status, Code: said.Code, Message: said.Message, RequestID: said.RequestID}
+			want := &grantexapi.Error{StatusCode: e.Response.Status, Code: said.Code, Message: said.Message, RequestID: said.RequestID}
 			for _, kv := range e.Response.Headers {
 				if kv[0] == "retry-after" {
 					wait, err := time.ParseDuration(kv[1] + "s")
@@ -55,22 +55,22 @@ func TestAPIErrorReplayed(t *testing.T) {
 
 func requireLine(t *testing.T, text string) {
 	t.Helper()
-	require.True(t, strings.HasPrefix(text, "grantexhook: "), text)
+	require.True(t, strings.HasPrefix(text, "grantexapi: "), text)
 	require.Less(t, len([]rune(text)), 640)
 	for _, r := range text {
 		require.True(t, unicode.IsPrint(r), "%q in %q", r, text)
 	}
 }
 
-func TestAPIErrorText(t *testing.T) {
+func TestErrorText(t *testing.T) {
 	tests := []struct {
 		name string
-		err  grantexhook.APIError
+		err  grantexapi.Error
 		want string
 	}{
-		{"all", grantexhook.APIError{StatusCode: 402, Code: "PLAN_LIMIT_EXCEEDED", Message: "Plan limit reached", RequestID: "6180"}, "grantexhook: the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached (request 6180)"},
-		{"no code", grantexhook.APIError{StatusCode: 404, Message: "Route GET:/v1/webhookz not found"}, "grantexhook: the API answered 404: Route GET:/v1/webhookz not found"},
-		{"status alone", grantexhook.APIError{StatusCode: 599}, "grantexhook: the API answered 599"},
+		{"all", grantexapi.Error{StatusCode: 402, Code: "PLAN_LIMIT_EXCEEDED", Message: "Plan limit reached", RequestID: "6180"}, "grantexapi: the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached (request 6180)"},
+		{"no code", grantexapi.Error{StatusCode: 404, Message: "Route GET:/v1/webhookz not found"}, "grantexapi: the API answered 404: Route GET:/v1/webhookz not found"},
+		{"status alone", grantexapi.Error{StatusCode: 599}, "grantexapi: the API answered 599"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestAPIErrorText(t *testing.T) {
 	}
 }
 
-func TestAPIErrorMessage(t *testing.T) {
+func TestErrorMessage(t *testing.T) {
 	const nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.25</center>\r\n</body>\r\n</html>"
 	tests := []struct {
 		name   string
@@ -121,7 +121,7 @@ func TestAPIErrorMessage(t *testing.T) {
 	}
 }
 
-func TestAPIErrorOtherFields(t *testing.T) {
+func TestErrorOtherFields(t *testing.T) {
 	long := strings.Repeat("y", 200)
 	got := refusedBy(t, says(400, `{"message":"no","code":"A\nB `+apiKey+long+`","requestId":"`+apiKey+`\u001b`+long+`"}`))
 	require.Equal(t, "A B [redacted]"+strings.Repeat("y", 49)+"…", got.Code)
@@ -130,13 +130,13 @@ func TestAPIErrorOtherFields(t *testing.T) {
 }
 
 // The status matters more than the rest of an answer that breaks off.
-func TestAPIErrorOfHalfAnAnswer(t *testing.T) {
+func TestErrorOfHalfAnAnswer(t *testing.T) {
 	got := refusedBy(t, cut(503, "upstream is"))
 	require.Equal(t, 503, got.StatusCode)
 	require.Equal(t, "upstream is", got.Message)
 }
 
-func TestAPIErrorRetryAfter(t *testing.T) {
+func TestErrorRetryAfter(t *testing.T) {
 	waits := func(value string) time.Duration {
 		return refusedBy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", value)
@@ -148,9 +148,9 @@ func TestAPIErrorRetryAfter(t *testing.T) {
 	require.Zero(t, waits("soon"))
 }
 
-// TestAPIErrorStatus checks that only 300 to 399 with a Location are reported as
+// TestErrorStatus checks that only 300 to 399 with a Location are reported as
 // redirects.
-func TestAPIErrorStatus(t *testing.T) {
+func TestErrorStatus(t *testing.T) {
 	const redirect = "redirect to https://api.example.com, which is not followed; is Client.BaseURL right?"
 	tests := []struct {
 		status         int
@@ -178,7 +178,7 @@ func TestAPIErrorStatus(t *testing.T) {
 	}
 }
 
-func TestAPIErrorRedirect(t *testing.T) {
+func TestErrorRedirect(t *testing.T) {
 	location := func(to string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", to)

@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"cmp"
@@ -9,11 +9,27 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
+
+const (
+	exampleSecret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e" // GRANTEX_WEBHOOK_SECRET
+	revoked       = `{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T12:01:57.164Z","data":{"grantId":"grnt_1","cascade":true}}`
+)
+
+// deliver sends body to h as Grantex does and prints the status of the answer.
+func deliver(h http.Handler, secret, body string) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/webhooks/grantex", strings.NewReader(body))
+	grantexhook.Sign(r.Header, secret, []byte(body), time.Now())
+	h.ServeHTTP(w, r)
+	fmt.Println(w.Result().Status)
+}
 
 // A grantex stands for the API of Grantex, with one endpoint that has a delivery
 // under way.
@@ -70,7 +86,7 @@ func (g *grantex) remove(w http.ResponseWriter, r *http.Request) {
 func ExampleClient_Create() {
 	api := newGrantex() // leave BaseURL empty for the real one
 	defer api.Close()
-	c := &grantexhook.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
 
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(context.Context, grantexhook.Event[grantexhook.GrantRevoked]) error { return nil })
@@ -92,33 +108,33 @@ func ExampleClient_Create() {
 func ExampleClient_Delete() {
 	api := newGrantex()
 	defer api.Close()
-	c := &grantexhook.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
 
 	fmt.Println(c.Delete(context.Background(), "wh_1"))
 
 	err := c.Delete(context.Background(), "wh_1")
-	if refused, ok := errors.AsType[*grantexhook.APIError](err); ok && refused.StatusCode == http.StatusNotFound {
+	if refused, ok := errors.AsType[*grantexapi.Error](err); ok && refused.StatusCode == http.StatusNotFound {
 		fmt.Println("gone already")
 	}
 	fmt.Println(err)
 	// Output:
 	// <nil>
 	// gone already
-	// grantexhook: the API answered 404 NOT_FOUND: Webhook not found (request 7adc66c3)
+	// grantexapi: the API answered 404 NOT_FOUND: Webhook not found (request 7adc66c3)
 }
 
 // A secret is replaced by a twin of its endpoint, without losing an event.
 func ExampleClient_Rotate() {
 	api := newGrantex()
 	defer api.Close()
-	c := &grantexhook.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
 	const oldID, oldSecret = "wh_1", "the old secret"
 	ctx := context.Background()
 
 	// 1. A twin with a new secret. The old endpoint stays as it is.
 	twin, err := c.Rotate(ctx, oldID)
 	if err != nil {
-		fmt.Println(err) // nothing was changed, unless errors.Is(err, grantexhook.ErrMaybeCreated)
+		fmt.Println(err) // nothing was changed, unless errors.Is(err, grantexapi.ErrMaybeCreated)
 		return
 	}
 
@@ -168,8 +184,8 @@ func ExampleClient_Rotate() {
 }
 
 // waitsFor reports whether a delivery from before a time is still to come.
-func waitsFor(ctx context.Context, c *grantexhook.Client, endpointID string, before time.Time) (bool, error) {
-	for d, err := range c.Deliveries(ctx, endpointID, grantexhook.StatusPending) {
+func waitsFor(ctx context.Context, c *grantexapi.Client, endpointID string, before time.Time) (bool, error) {
+	for d, err := range c.Deliveries(ctx, endpointID, grantexapi.StatusPending) {
 		if err != nil {
 			return false, err
 		}
@@ -190,9 +206,9 @@ func showSecret(w http.ResponseWriter, r *http.Request) {
 func ExampleClient_Deliveries() {
 	api := newGrantex()
 	defer api.Close()
-	c := &grantexhook.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
 
-	for d, err := range c.Deliveries(context.Background(), "wh_1", grantexhook.StatusPending) {
+	for d, err := range c.Deliveries(context.Background(), "wh_1", grantexapi.StatusPending) {
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -211,12 +227,12 @@ func ExampleClient_Deliveries_wait() {
 	defer grantex.Close()
 	api := busyOnce(grantex.Config.Handler)
 	defer api.Close()
-	c := &grantexhook.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 
-	for d, err := range c.Deliveries(ctx, "wh_1", grantexhook.StatusPending) {
-		if refused, ok := errors.AsType[*grantexhook.APIError](err); ok && refused.StatusCode == http.StatusTooManyRequests {
+	for d, err := range c.Deliveries(ctx, "wh_1", grantexapi.StatusPending) {
+		if refused, ok := errors.AsType[*grantexapi.Error](err); ok && refused.StatusCode == http.StatusTooManyRequests {
 			wait := cmp.Or(refused.RetryAfter, 10*time.Second)
 			fmt.Println("waiting", wait)
 			select {

@@ -1,4 +1,4 @@
-package grantexhook_test
+package grantexapi_test
 
 import (
 	"net/http"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 )
 
 func at(t testing.TB, s string) time.Time {
@@ -22,11 +23,11 @@ func at(t testing.TB, s string) time.Time {
 
 // replay answers a call as the real API did, and requires that it is the one
 // that was recorded.
-func replay(t *testing.T, e exchange, call func(*grantexhook.Client) error) error {
+func replay(t *testing.T, e exchange, call func(*grantexapi.Client) error) error {
 	t.Helper()
 	a := newAPI(t, e)
 	c := a.client()
-	c.APIKey = e.apiKey()
+	c.APIKey = grantexhook.Secret(e.apiKey())
 	err := call(c)
 	require.Len(t, a.asked, 1)
 	want, err2 := url.Parse(e.Request.Path)
@@ -50,9 +51,9 @@ func replay(t *testing.T, e exchange, call func(*grantexhook.Client) error) erro
 func TestCreateReplayed(t *testing.T) {
 	_, named := exchanges(t)
 	e := named["webhook-create-ok-all"]
-	require.NoError(t, replay(t, e, func(c *grantexhook.Client) error {
+	require.NoError(t, replay(t, e, func(c *grantexapi.Client) error {
 		got, err := c.Create(t.Context(), "http://127.0.0.1:9191/ok/all", "grant.created", "grant.revoked", "token.issued")
-		require.Equal(t, &grantexhook.Endpoint{
+		require.Equal(t, &grantexapi.Endpoint{
 			ID:        "wh_01M843FY8CJPK8WASNGA0PFDVS",
 			URL:       "http://127.0.0.1:9191/ok/all",
 			Events:    []string{"grant.created", "grant.revoked", "token.issued"},
@@ -81,38 +82,38 @@ func TestCreateRefusedReplayed(t *testing.T) {
 	_, named := exchanges(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := replay(t, named[tt.name], func(c *grantexhook.Client) error {
+			err := replay(t, named[tt.name], func(c *grantexapi.Client) error {
 				_, err := c.Create(t.Context(), tt.url, tt.events...)
 				return err
 			})
 			requireRefused(t, err, tt.status, tt.code)
-			require.NotErrorIs(t, err, grantexhook.ErrMaybeCreated)
+			require.NotErrorIs(t, err, grantexapi.ErrMaybeCreated)
 		})
 	}
 }
 
 func TestListReplayed(t *testing.T) {
 	_, named := exchanges(t)
-	require.NoError(t, replay(t, named["webhooks-list-empty"], func(c *grantexhook.Client) error {
+	require.NoError(t, replay(t, named["webhooks-list-empty"], func(c *grantexapi.Client) error {
 		got, err := c.List(t.Context())
 		require.Empty(t, got)
 		return err
 	}))
-	require.NoError(t, replay(t, named["webhooks-list"], func(c *grantexhook.Client) error {
+	require.NoError(t, replay(t, named["webhooks-list"], func(c *grantexapi.Client) error {
 		got, err := c.List(t.Context())
 		require.Len(t, got, 24)
-		require.Equal(t, grantexhook.Endpoint{
+		require.Equal(t, grantexapi.Endpoint{
 			ID:        "wh_01M843ZES2T1NK9TZ8APKA6WR4",
 			URL:       "http://127.0.0.1:9191/ok/x",
 			Events:    []string{"grant.created"},
 			CreatedAt: at(t, "2026-11-23T11:52:04.130Z"),
 		}, got[0])
 		require.Equal(t, "http://127.0.0.1:9191/ok/token?x=1&y=%C3%A9#frag", got[19].URL)
-		require.True(t, slices.IsSortedFunc(got, func(a, b grantexhook.Endpoint) int { return b.CreatedAt.Compare(a.CreatedAt) }), "newest first")
+		require.True(t, slices.IsSortedFunc(got, func(a, b grantexapi.Endpoint) int { return b.CreatedAt.Compare(a.CreatedAt) }), "newest first")
 		return err
 	}))
-	requireRefused(t, replay(t, named["webhooks-list-401-bad-key"], func(c *grantexhook.Client) error { return list(t.Context(), c) }), 401, "UNAUTHORIZED")
-	requireRefused(t, replay(t, named["plan-bucket-list-101"], func(c *grantexhook.Client) error { return list(t.Context(), c) }), 429, "RATE_LIMIT_EXCEEDED")
+	requireRefused(t, replay(t, named["webhooks-list-401-bad-key"], func(c *grantexapi.Client) error { return list(t.Context(), c) }), 401, "UNAUTHORIZED")
+	requireRefused(t, replay(t, named["plan-bucket-list-101"], func(c *grantexapi.Client) error { return list(t.Context(), c) }), 429, "RATE_LIMIT_EXCEEDED")
 }
 
 func TestDeleteReplayed(t *testing.T) {
@@ -130,7 +131,7 @@ func TestDeleteReplayed(t *testing.T) {
 	_, named := exchanges(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := replay(t, named[tt.name], func(c *grantexhook.Client) error { return c.Delete(t.Context(), tt.id) })
+			err := replay(t, named[tt.name], func(c *grantexapi.Client) error { return c.Delete(t.Context(), tt.id) })
 			if tt.status == 0 {
 				require.NoError(t, err)
 				return
@@ -149,18 +150,18 @@ func TestDeliveriesReplayed(t *testing.T) {
 		{"deliveries-delivered-endpoint", "wh_01M843VCEDYRHVYK286HASGH16", "", []string{"whd_01M843VCJSD3BQHW0KCZV35T2C", "whd_01M843VCJDD7WMEA55ESBMQDHH"}},
 		{"deliveries-flaky-endpoint", "wh_01M843VCGTHNK0T0CBS60Y08QK", "", []string{"whd_01M843VCK0BCFCX77GHCGG5058", "whd_01M843VCJYKJDTY5XAB743RMAQ"}},
 		{"deliveries-empty", "wh_01M843VCEXNEWGME0SREE7EDT7", "", nil},
-		{"deliveries-ok-status-pending", "wh_01M843VCEDYRHVYK286HASGH16", grantexhook.StatusPending, nil},
-		{"deliveries-ok-status-delivered", "wh_01M843VCEDYRHVYK286HASGH16", grantexhook.StatusDelivered, []string{"whd_01M843VCJSD3BQHW0KCZV35T2C", "whd_01M843VCJDD7WMEA55ESBMQDHH"}},
-		{"deliveries-ok-status-failed", "wh_01M843VCEDYRHVYK286HASGH16", grantexhook.StatusFailed, nil},
-		{"deliveries-failed-status-failed", "wh_01M843VCFHKMKWPY8PET92W635", grantexhook.StatusFailed, []string{"whd_01M843VCJHQZPHEA8RT7A57JSC"}},
+		{"deliveries-ok-status-pending", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusPending, nil},
+		{"deliveries-ok-status-delivered", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusDelivered, []string{"whd_01M843VCJSD3BQHW0KCZV35T2C", "whd_01M843VCJDD7WMEA55ESBMQDHH"}},
+		{"deliveries-ok-status-failed", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusFailed, nil},
+		{"deliveries-failed-status-failed", "wh_01M843VCFHKMKWPY8PET92W635", grantexapi.StatusFailed, []string{"whd_01M843VCJHQZPHEA8RT7A57JSC"}},
 	}
 	_, named := exchanges(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			require.NoError(t, replay(t, named[tt.name], func(c *grantexhook.Client) error {
+			require.NoError(t, replay(t, named[tt.name], func(c *grantexapi.Client) error {
 				got, err := collect(c.Deliveries(t.Context(), tt.id, tt.status))
 				require.Equal(t, tt.want, ids(got))
-				require.True(t, slices.IsSortedFunc(got, func(a, b grantexhook.Delivery) int { return b.CreatedAt.Compare(a.CreatedAt) }), "newest first")
+				require.True(t, slices.IsSortedFunc(got, func(a, b grantexapi.Delivery) int { return b.CreatedAt.Compare(a.CreatedAt) }), "newest first")
 				return err
 			}))
 		})
@@ -180,7 +181,7 @@ func TestDeliveriesRefusedReplayed(t *testing.T) {
 	_, named := exchanges(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := replay(t, named[tt.name], func(c *grantexhook.Client) error {
+			err := replay(t, named[tt.name], func(c *grantexapi.Client) error {
 				got, err := collect(c.Deliveries(t.Context(), tt.id, ""))
 				require.Empty(t, got)
 				return err
@@ -194,12 +195,12 @@ func TestDeliveryFields(t *testing.T) {
 	_, named := exchanges(t)
 	failed, err := collect(newAPI(t, named["deliveries-failed-endpoint"]).client().Deliveries(t.Context(), "wh_1", ""))
 	require.NoError(t, err)
-	require.Equal(t, []grantexhook.Delivery{{
+	require.Equal(t, []grantexapi.Delivery{{
 		ID:          "whd_01M843VCJHQZPHEA8RT7A57JSC",
 		EndpointID:  "wh_01M843VCFHKMKWPY8PET92W635",
 		EventID:     "evt_01M843VCJBX59VN92Y0MNSTV3N",
 		EventType:   grantexhook.TypeGrantCreated,
-		Status:      grantexhook.StatusFailed,
+		Status:      grantexapi.StatusFailed,
 		Attempts:    5,
 		MaxAttempts: 5,
 		URL:         "http://127.0.0.1:9191/fail/a",
