@@ -37,7 +37,7 @@ func NewRequest(t testing.TB, secret string, p grantexhook.Payload) *http.Reques
 func (s Sender) NewRequest(t testing.TB, p grantexhook.Payload) *http.Request {
 	t.Helper()
 	s.check(t)
-	d := sender.Delivery{URL: s.url(t), Secret: s.Secret, Body: Body(t, p), Legacy: s.Legacy}
+	d := sender.Parcel{URL: s.url(t), Secret: s.Secret, Body: Body(t, p), Legacy: s.Legacy}
 	var body io.Reader = bytes.NewReader(d.Body)
 	if s.Cut > 0 {
 		body = io.MultiReader(bytes.NewReader(d.Body[:len(d.Body)/2]), iotest.ErrReader(io.ErrUnexpectedEOF))

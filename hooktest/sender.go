@@ -112,7 +112,7 @@ func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []R
 	case len(payloads) == 0:
 		t.Fatalf("hooktest: there is nothing to deliver; give DeliverAtOnce at least one payload")
 	}
-	delivery := sender.Delivery{URL: s.url(t), Secret: s.Secret, Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout, Soonest: s.Soonest}
+	delivery := sender.Parcel{URL: s.url(t), Secret: s.Secret, Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout, Soonest: s.Soonest}
 	bodies := make([][]byte, len(payloads))
 	for i, p := range payloads {
 		bodies[i] = Body(t, p)
@@ -154,10 +154,10 @@ func deadline(t testing.TB) (at time.Time, ok bool) {
 	return at, false
 }
 
-func (s Sender) attempts(ctx context.Context, d *sender.Delivery) Report {
+func (s Sender) attempts(ctx context.Context, d *sender.Parcel) Report {
 	var r Report
 	for a := range d.Attempts(ctx) {
-		r = append(r, Attempt(a))
+		r = append(r, Attempt{At: a.At, Status: a.Status, Err: a.Err, Took: a.Took})
 		if len(r) == s.Attempts {
 			break
 		}

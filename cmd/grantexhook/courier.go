@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type attemptLine struct {
 	Attempt      int     `json:"attempt"`
 	Delivered    bool    `json:"delivered"`
 	Status       int     `json:"status,omitempty"` // left out if there was no whole answer
+	Answer       string  `json:"answer,omitempty"` // a Dispatcher's outcome, such as "duplicate"
 	Error        string  `json:"error,omitempty"`
 	Milliseconds float64 `json:"milliseconds"`
 }
@@ -79,7 +81,7 @@ func retryFlag(fs *flag.FlagSet, r *retrying) {
 
 // deliver reports whether the event was delivered.
 func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
-	d := &sender.Delivery{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Soonest: c.retry == retrySoonest, Dial: c.dial}
+	d := &sender.Parcel{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Soonest: c.retry == retrySoonest, Dial: c.dial}
 	n := 0
 	for a := range d.Attempts(ctx) {
 		n++
@@ -116,7 +118,7 @@ func (c *courier) tell(e head, n int, a sender.Attempt) {
 }
 
 func line(e head, n int, a sender.Attempt) attemptLine {
-	l := attemptLine{EventID: e.ID, EventType: e.Type, Attempt: n, Delivered: a.Delivered(), Status: a.Status,
+	l := attemptLine{EventID: e.ID, EventType: e.Type, Attempt: n, Delivered: a.Delivered(), Status: a.Status, Answer: word(a),
 		Milliseconds: float64(a.Took.Microseconds()) / 1000}
 	if a.Err != nil {
 		l.Error = oneLine(a.Err.Error())
@@ -128,10 +130,21 @@ func answer(a sender.Attempt) string {
 	switch {
 	case a.Err != nil:
 		return "no answer: " + oneLine(a.Err.Error())
+	case word(a) != "":
+		return fmt.Sprintf("%d %s", a.Status, word(a))
 	case a.Delivered():
 		return fmt.Sprintf("%d delivered", a.Status)
 	}
 	return fmt.Sprintf("%d not delivered", a.Status)
+}
+
+// word returns the response's body if it's one word, such as "handled".
+func word(a sender.Attempt) string {
+	text := strings.TrimSpace(a.Excerpt)
+	if len(text) > 32 || strings.ContainsFunc(text, func(r rune) bool { return r != '_' && (r < 'A' || r > 'z' || r > 'Z' && r < 'a') }) {
+		return ""
+	}
+	return text
 }
 
 // hint says what to do about the last attempt that failed.

@@ -89,7 +89,7 @@ func (l *listening) end(t *testing.T) {
 }
 
 // send delivers a body and returns the status of the answer.
-func (l *listening) send(t *testing.T, d sender.Delivery) int {
+func (l *listening) send(t *testing.T, d sender.Parcel) int {
 	t.Helper()
 	u, err := sender.ParseURL(l.url)
 	require.NoError(t, err)
@@ -110,10 +110,10 @@ func TestListenShowsCaptures(t *testing.T) {
 		if strings.HasSuffix(c.Name, "max-size") {
 			continue // 150 KB are better compared than shown
 		}
-		require.Equal(t, http.StatusOK, l.send(t, sender.Delivery{Body: c.Body, Legacy: true}), c.Name)
+		require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: c.Body, Legacy: true}), c.Name)
 	}
-	l.send(t, sender.Delivery{Body: []byte(`{"id":"evt_\u001b[31m","type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"a\u0007":"\u202e","b":[1,"c"],"d":["e","\n"],"f":{"g":null}}}`), Legacy: true})
-	l.send(t, sender.Delivery{Body: []byte(`{"id":"evt_2","type":"x.z","data":[1]}`), Legacy: true})
+	l.send(t, sender.Parcel{Body: []byte(`{"id":"evt_\u001b[31m","type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"a\u0007":"\u202e","b":[1,"c"],"d":["e","\n"],"f":{"g":null}}}`), Legacy: true})
+	l.send(t, sender.Parcel{Body: []byte(`{"id":"evt_2","type":"x.z","data":[1]}`), Legacy: true})
 	l.end(t)
 	golden(t, "listen", l.stdout.String())
 	require.NotContains(t, l.stdout.String(), "\x1b")
@@ -139,7 +139,7 @@ func TestListenJSON(t *testing.T) {
 	var want strings.Builder
 	seen := map[string]bool{}
 	for _, c := range capture.All() {
-		require.Equal(t, http.StatusOK, l.send(t, sender.Delivery{Body: c.Body}), c.Name)
+		require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: c.Body}), c.Name)
 		var e head
 		require.NoError(t, json.Unmarshal(c.Body, &e))
 		if !seen[e.ID] {
@@ -147,7 +147,7 @@ func TestListenJSON(t *testing.T) {
 		}
 		seen[e.ID] = true
 	}
-	require.Equal(t, http.StatusOK, l.send(t, sender.Delivery{Body: []byte("{\n \"id\": \"1\",\r\n \"type\": \"<\"\n}")}))
+	require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: []byte("{\n \"id\": \"1\",\r\n \"type\": \"<\"\n}")}))
 	want.WriteString(`{"id":"1","type":"<"}` + "\n")
 	l.end(t)
 	require.Equal(t, want.String(), l.stdout.String())
@@ -156,7 +156,7 @@ func TestListenJSON(t *testing.T) {
 func TestListenShowsTime(t *testing.T) {
 	l := listen(t, testSecret)
 	at := time.Now()
-	require.Equal(t, http.StatusOK, l.send(t, sender.Delivery{Body: []byte(`{"id":"evt_1","type":"grant.revoked","data":{}}`), Skew: time.Minute}))
+	require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: []byte(`{"id":"evt_1","type":"grant.revoked","data":{}}`), Skew: time.Minute}))
 	l.end(t)
 	signed := regexp.MustCompile(`signed (\S+)\n`).FindStringSubmatch(l.stdout.String())
 	require.NotNil(t, signed, l.stdout.String())
@@ -169,15 +169,15 @@ func TestListenRefuses(t *testing.T) {
 	body := []byte(`{"id":"evt_1","type":"grant.revoked","data":{"grantId":"g"}}`)
 	tests := []struct {
 		name     string
-		delivery sender.Delivery
+		delivery sender.Parcel
 		status   int
 		want     string
 	}{
-		{"forged", sender.Delivery{Body: body, Secret: "another"}, http.StatusUnauthorized, `refused from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: the signature doesn't match)`},
-		{"stale", sender.Delivery{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `refused from \S+: (stale: timestamp outside the tolerance of 300 s: it's 3\d\d\d s old)`},
-		{"too large", sender.Delivery{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, http.StatusRequestEntityTooLarge, `refused from \S+: (too_large)`},
-		{"malformed", sender.Delivery{Body: []byte("{}")}, http.StatusUnprocessableEntity, `(malformed: malformed event: it has no id)`},
-		{"data that does not fit", sender.Delivery{Body: []byte(`{"id":"evt_2","type":"grant.revoked","data":[]}`)}, http.StatusUnprocessableEntity, `(evt_2 grant.revoked: malformed)`},
+		{"forged", sender.Parcel{Body: body, Secret: "another"}, http.StatusUnauthorized, `refused from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: the signature doesn't match)`},
+		{"stale", sender.Parcel{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `refused from \S+: (stale: timestamp outside the tolerance of 300 s: it's 3\d\d\d s old)`},
+		{"too large", sender.Parcel{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, http.StatusRequestEntityTooLarge, `refused from \S+: (too_large)`},
+		{"malformed", sender.Parcel{Body: []byte("{}")}, http.StatusUnprocessableEntity, `(malformed: malformed event: it has no id)`},
+		{"data that does not fit", sender.Parcel{Body: []byte(`{"id":"evt_2","type":"grant.revoked","data":[]}`)}, http.StatusUnprocessableEntity, `(evt_2 grant.revoked: malformed)`},
 	}
 	l := listen(t, testSecret)
 	for _, tt := range tests {
@@ -216,7 +216,7 @@ func TestListenStopsGracefully(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close()
 	body := `{"id":"evt_1","type":"grant.revoked","data":{"grantId":"g"}}`
-	d := sender.Delivery{Secret: testSecret, Body: []byte(body)}
+	d := sender.Parcel{Secret: testSecret, Body: []byte(body)}
 	req, err := http.NewRequest(http.MethodPost, l.url, nil)
 	require.NoError(t, err)
 	req.Header = d.Header(time.Now())
@@ -254,7 +254,7 @@ func TestListenWithoutOutput(t *testing.T) {
 	l.url = l.stderr.find(t, `listening on (\S+)\n`)
 	body := []byte(`{"id":"evt_1","type":"grant.revoked","data":{}}`)
 	for range 2 {
-		require.Equal(t, http.StatusInternalServerError, l.send(t, sender.Delivery{Body: body}))
+		require.Equal(t, http.StatusInternalServerError, l.send(t, sender.Parcel{Body: body}))
 	}
 	stop()
 	require.Equal(t, exitFailed, <-status)

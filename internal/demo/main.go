@@ -258,7 +258,7 @@ func (d delivery) send(ctx context.Context, url string) (string, error) {
 		return "", err
 	}
 	req.ContentLength = -1 // unknown, so that the body goes out chunked, as Grantex sends it
-	signed := sender.Delivery{Secret: d.secret, Body: d.body}
+	signed := sender.Parcel{Secret: d.secret, Body: d.body}
 	req.Header = signed.Header(d.sentAt)
 	resp, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect, as Grantex does not
 	if err != nil {

@@ -168,7 +168,7 @@ func (o *outage) send(parcels []parcel) []sender.Attempt {
 	var wg sync.WaitGroup
 	for i, p := range parcels {
 		wg.Go(func() {
-			d := sender.Delivery{URL: o.url, Secret: outageSecret, Body: p.body}
+			d := sender.Parcel{URL: o.url, Secret: outageSecret, Body: p.body}
 			for attempts[i] = range d.Attempts(o.t.Context()) {
 				break
 			}

@@ -381,7 +381,7 @@ func (s *service) send(p parcel, to *process) (acknowledged bool) {
 
 // post sends what Grantex would, with keep-alive and in chunks.
 func (s *service) post(p parcel, to *process) (status int, text string, err error) {
-	d := sender.Delivery{URL: to.url, Secret: replicaSecret, Body: p.body}
+	d := sender.Parcel{URL: to.url, Secret: replicaSecret, Body: p.body}
 	resp, err := s.client.Do(&http.Request{
 		Method:        http.MethodPost,
 		URL:           d.URL,

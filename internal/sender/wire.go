@@ -5,109 +5,146 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"time"
 )
 
-// exchange sends the request and returns the status of the answer. The
-// connection ends with it, and with ctx.
+const (
+	// maxHead bounds all headers of a response, which are kept in memory. Grantex
+	// itself gives up at 16 KiB, the limit of its HTTP client.
+	maxHead = 64 << 10
+
+	maxExcerpt = 512
+)
+
+// ErrNotHTTP is the error of an attempt over http at a server that speaks TLS.
+var ErrNotHTTP = errors.New("grantexhook: the response is TLS, not HTTP")
+
+// A HandshakeError is the error of an attempt over https that has no secure
+// connection, be it for the certificate or because the server doesn't speak TLS.
+type HandshakeError struct{ Err error }
+
+// Error implements error.
+func (e *HandshakeError) Error() string {
+	return "grantexhook: the TLS handshake failed: " + e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// exchange sends the request and returns the status of the response and the
+// beginning of its body. The connection ends with it, and with ctx.
 //
-// The request is written by hand because the Transport of net/http has an order
-// and a case of its own for the headers.
-func (d *Delivery) exchange(ctx context.Context, at time.Time, cut bool) (int, error) {
-	conn, err := d.connect(ctx)
+// The request is written by hand because the Transport of net/http has its own
+// order and case for the headers.
+func (p *Parcel) exchange(ctx context.Context, at time.Time, cut bool) (status int, excerpt string, err error) {
+	conn, err := p.connect(ctx)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	// The answer may come before the body is written: a refusal does.
+	// The response may come before the body is written: a rejection does.
 	written := make(chan error, 1)
-	go func() { written <- d.write(conn, at, cut) }()
-	status, err := readStatus(conn)
+	go func() { written <- p.write(conn, at, cut) }()
+	status, excerpt, err = readResponse(conn)
 	conn.Close()
 	if <-written == ErrCut {
-		return 0, ErrCut
+		return 0, "", ErrCut
 	}
-	return status, err
+	return status, excerpt, err
 }
 
-func (d *Delivery) connect(ctx context.Context) (net.Conn, error) {
-	dial := d.Dial
+func (p *Parcel) connect(ctx context.Context) (net.Conn, error) {
+	dial := p.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	port := d.URL.Port()
+	port := p.URL.Port()
 	if port == "" {
-		port = d.URL.Scheme // "http" and "https" are names of ports as well
+		port = p.URL.Scheme // "http" and "https" are names of ports as well
 	}
-	conn, err := dial(ctx, "tcp", net.JoinHostPort(d.URL.Hostname(), port))
-	if err != nil || d.URL.Scheme != "https" {
+	conn, err := dial(ctx, "tcp", net.JoinHostPort(p.URL.Hostname(), port))
+	if err != nil || p.URL.Scheme != "https" {
 		return conn, err
 	}
-	secure := tls.Client(conn, &tls.Config{ServerName: d.URL.Hostname()})
+	secure := tls.Client(conn, &tls.Config{ServerName: p.URL.Hostname()})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, err
+		return nil, &HandshakeError{err}
 	}
 	return secure, nil
 }
 
-// write sends the request as Grantex does, the body in one chunk. An empty body
-// has none: a chunk without bytes is the one that ends a body.
-func (d *Delivery) write(conn net.Conn, at time.Time, cut bool) error {
-	head := d.head(at)
+// write sends the request like Grantex, with the body in one chunk. An empty body
+// has no chunk, since a chunk without bytes ends a body.
+func (p *Parcel) write(conn net.Conn, at time.Time, cut bool) error {
+	head := p.head(at)
 	if cut {
-		_, err := conn.Write(append(head, d.Body[:len(d.Body)/2]...))
+		_, err := conn.Write(append(head, p.Body[:len(p.Body)/2]...))
 		conn.Close()
 		if err != nil {
 			return err
 		}
 		return ErrCut
 	}
-	if len(d.Body) > 0 {
-		head = append(append(head, d.Body...), "\r\n"...)
+	if len(p.Body) > 0 {
+		head = append(append(head, p.Body...), "\r\n"...)
 	}
 	_, err := conn.Write(append(head, "0\r\n\r\n"...))
 	return err
 }
 
-// head returns all that comes before the body, the size of its chunk included.
-func (d *Delivery) head(at time.Time) []byte {
+// head returns all that comes before the body, including the size of its chunk.
+func (p *Parcel) head(at time.Time) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", d.URL.RequestURI())
-	h := d.Header(at)
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", p.URL.RequestURI())
+	h := p.Header(at)
 	for _, name := range [...]string{"content-type", "user-agent", "x-grantex-signature", "x-grantex-signature-v2", "x-grantex-timestamp"} {
 		if value := h.Get(name); value != "" {
 			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 		}
 	}
-	fmt.Fprintf(&b, "Host: %s\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", d.URL.Host)
-	if len(d.Body) > 0 {
-		fmt.Fprintf(&b, "%x\r\n", len(d.Body))
+	fmt.Fprintf(&b, "Host: %s\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", p.URL.Host)
+	if len(p.Body) > 0 {
+		fmt.Fprintf(&b, "%x\r\n", len(p.Body))
 	}
 	return b.Bytes()
 }
 
-// readStatus reads a whole answer and returns its status.
-func readStatus(conn net.Conn) (int, error) {
-	r := bufio.NewReader(conn)
+// readResponse reads a whole response and returns its status and the beginning of
+// its body.
+func readResponse(conn net.Conn) (status int, excerpt string, err error) {
+	head := &io.LimitedReader{R: conn, N: maxHead}
+	r := bufio.NewReader(head)
+	if first, _ := r.Peek(2); len(first) == 2 && first[0] == 0x15 && first[1] == 0x03 { // an alert: RFC 8446, section 5.1
+		return 0, "", ErrNotHTTP
+	}
 	for {
 		resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodPost})
-		if err != nil {
-			return 0, err
-		}
-		if resp.StatusCode < 200 {
+		switch {
+		case err != nil && head.N <= 0:
+			return 0, "", fmt.Errorf("grantexhook: the headers of the response are larger than %d bytes", maxHead)
+		case err != nil:
+			return 0, "", err
+		case resp.StatusCode < 200:
 			continue // RFC 9110, section 15.2: any number of these may come first
 		}
+		head.N = math.MaxInt64
 		defer resp.Body.Close()
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-			return 0, err
+		start, err := io.ReadAll(io.LimitReader(resp.Body, maxExcerpt))
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
 		}
-		return resp.StatusCode, nil
+		if err != nil {
+			return 0, "", err
+		}
+		return resp.StatusCode, string(start), nil
 	}
 }

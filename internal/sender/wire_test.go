@@ -2,6 +2,7 @@ package sender_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
@@ -27,7 +28,7 @@ func TestWireOfCaptures(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(time.Until(c.SentAt()))
 				var raw string
-				d := newDelivery(t, func(c net.Conn) {
+				d := newParcel(t, func(c net.Conn) {
 					raw = readRequest(c)
 					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				})
@@ -44,7 +45,7 @@ func TestWireOfCaptures(t *testing.T) {
 // body was read.
 func TestAnswerBeforeTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDelivery(t, func(c net.Conn) {
+		d := newParcel(t, func(c net.Conn) {
 			io.ReadFull(c, make([]byte, 100))
 			io.WriteString(c, "HTTP/1.1 401 \r\nContent-Length: 0\r\n\r\n")
 		})
@@ -56,7 +57,7 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 func TestCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw := make(chan string, sender.MaxAttempts)
-		d := newDelivery(t, func(c net.Conn) {
+		d := newParcel(t, func(c net.Conn) {
 			raw <- readRequest(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		})
@@ -79,7 +80,7 @@ func TestEmptyBody(t *testing.T) {
 	for cut, want := range []string{"0\r\n\r\n", ""} {
 		synctest.Test(t, func(t *testing.T) {
 			raw := make(chan []byte, 1)
-			d := newDelivery(t, func(c net.Conn) {
+			d := newParcel(t, func(c net.Conn) {
 				all, _ := io.ReadAll(c)
 				raw <- all
 			})
@@ -95,7 +96,7 @@ func TestEmptyBody(t *testing.T) {
 // TestCutOfAConnectionThatIsGone holds that ErrCut tells only of what was done.
 func TestCutOfAConnectionThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDelivery(t, func(net.Conn) {})
+		d := newParcel(t, func(net.Conn) {})
 		d.Cut = 1
 		a := first(t, d)
 		require.Error(t, a.Err)
@@ -116,7 +117,7 @@ func TestConnect(t *testing.T) {
 			u, err := sender.ParseURL(tt.url)
 			require.NoError(t, err)
 			var addr string
-			d := &sender.Delivery{URL: u, Dial: func(_ context.Context, network, a string) (net.Conn, error) {
+			d := &sender.Parcel{URL: u, Dial: func(_ context.Context, network, a string) (net.Conn, error) {
 				require.Equal(t, "tcp", network)
 				addr = a
 				return nil, errDial
@@ -134,7 +135,7 @@ func TestTLS(t *testing.T) {
 	defer s.Close()
 	u, err := sender.ParseURL(s.URL)
 	require.NoError(t, err)
-	err = first(t, &sender.Delivery{URL: u}).Err
+	err = first(t, &sender.Parcel{URL: u}).Err
 	require.ErrorContains(t, err, "certificate", "that of the test's server is not trusted")
 }
 
@@ -147,11 +148,75 @@ func TestLoopback(t *testing.T) {
 	defer s.Close()
 	u, err := sender.ParseURL(s.URL + "/hook?x=1")
 	require.NoError(t, err)
-	a := first(t, &sender.Delivery{URL: u, Secret: "secret", Body: make([]byte, sender.MaxBody)})
+	a := first(t, &sender.Parcel{URL: u, Secret: "secret", Body: make([]byte, sender.MaxBody)})
 	require.NoError(t, a.Err)
 	require.True(t, a.Delivered())
 	got := <-seen
 	require.Equal(t, int64(-1), got.ContentLength)
 	require.Equal(t, []string{"chunked"}, got.TransferEncoding)
 	require.Equal(t, "/hook?x=1", got.RequestURI)
+}
+
+// TestResponseHead checks that headers without an end take little memory, also
+// those of informational responses.
+func TestResponseHead(t *testing.T) {
+	tests := []struct{ name, start, again string }{
+		{"many headers", "HTTP/1.1 200 OK\r\n", "A: b\r\n"},
+		{"one header", "HTTP/1.1 200 OK\r\nA: ", strings.Repeat("b", 100)},
+		{"one status line", "HTTP/1.1 200 ", strings.Repeat("b", 100)},
+		{"informational responses", "", "HTTP/1.1 103 \r\nA: b\r\n\r\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sent := 0
+				p := newParcel(t, func(c net.Conn) {
+					readRequest(c)
+					io.WriteString(c, tt.start)
+					for sent < 100<<20 {
+						n, err := io.WriteString(c, tt.again)
+						if sent += n; err != nil {
+							return
+						}
+					}
+				})
+				require.EqualError(t, first(t, p).Err, "grantexhook: the headers of the response are larger than 65536 bytes")
+				require.Less(t, sent, 1<<20)
+			})
+		})
+	}
+}
+
+// TestExcerpt checks that the beginning of a body is kept, and the rest is read.
+func TestExcerpt(t *testing.T) {
+	tests := []struct{ name, body, want string }{
+		{"none", "", ""},
+		{"a word", "handled", "handled"},
+		{"as long as it may be", strings.Repeat("a", 512), strings.Repeat("a", 512)},
+		{"longer", strings.Repeat("a", 1<<20), strings.Repeat("a", 512)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := first(t, newParcel(t, answering("HTTP/1.0 200 OK\r\n\r\n"+tt.body)))
+				require.NoError(t, a.Err)
+				require.Equal(t, tt.want, a.Excerpt)
+			})
+		})
+	}
+}
+
+// TestWrongScheme checks that the errors show which of http and https the server
+// speaks.
+func TestWrongScheme(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParcel(t, answering("\x15\x03\x01\x00\x02\x02\x46"))
+		require.ErrorIs(t, first(t, p).Err, sender.ErrNotHTTP)
+		p = newParcel(t, answering("HTTP/1.1 400 Bad Request\r\n\r\n"))
+		p.URL.Scheme = "https"
+		var handshake *sender.HandshakeError
+		require.ErrorAs(t, first(t, p).Err, &handshake)
+		var record tls.RecordHeaderError
+		require.ErrorAs(t, handshake, &record)
+	})
 }

@@ -1,6 +1,6 @@
-// Package sender delivers events as Grantex delivers them, byte for byte and
-// second for second, as far as that was measured. It is what hooktest and the
-// command-line tool have in common.
+// Package sender delivers events the way Grantex does, byte for byte and second
+// for second, as far as that was measured. Package hooktest and the command-line
+// tool share it.
 package sender
 
 import (
@@ -17,8 +17,8 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// Timeout is how long Grantex waits for a whole exchange, the body of the answer
-// included.
+// Timeout is how long Grantex waits for a whole exchange, including the body of
+// the response.
 const Timeout = 10 * time.Second
 
 // The times from the start of one attempt to the start of the next. Grantex
@@ -39,11 +39,11 @@ const MaxAttempts = 1 + len(gaps)
 // ErrCut is the error of an attempt that was cut on request.
 var ErrCut = errors.New("grantexhook: the connection was cut in the middle of the body, as asked")
 
-// A Delivery is one event on its way to one endpoint. It is not changed by its
-// methods, so that they may be called concurrently.
-type Delivery struct {
-	URL    *url.URL // the endpoint's; see [ParseURL]
-	Secret string   // the endpoint's
+// A Parcel is one event on its way to one endpoint. Its methods don't change it
+// and may be called concurrently.
+type Parcel struct {
+	URL    *url.URL // of the endpoint; see [ParseURL]
+	Secret string   // of the endpoint
 	Body   []byte   // see [Body]
 
 	Legacy  bool          // neither timestamp nor V2, like senders older than 2026-08-13
@@ -52,17 +52,18 @@ type Delivery struct {
 	Timeout time.Duration // of one attempt: [Timeout] if zero
 	Soonest bool          // retries as early as Grantex can, not as measured
 
-	// Dial connects to the endpoint: that of [net.Dialer] if nil. A URL with
+	// Dial connects to the endpoint. If it's nil, a [net.Dialer] does. A URL with
 	// https gets TLS on top of it.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// An Attempt is the outcome of one attempt at a delivery.
+// An Attempt is the outcome of one attempt to deliver a Parcel.
 type Attempt struct {
-	At     time.Time     // when it began
-	Status int           // of the answer, 0 if there was no whole one
-	Err    error         // why there was none; matches context.DeadlineExceeded if time ran out
-	Took   time.Duration // until the end of the answer, or until Err
+	At      time.Time     // when it began
+	Status  int           // of the response, or 0 if it didn't arrive whole
+	Excerpt string        // of the response's body: its first bytes, at most 512
+	Err     error         // why there is no Status; matches context.DeadlineExceeded if time ran out
+	Took    time.Duration // until the end of the response, or until Err
 }
 
 // Delivered reports whether Grantex counts the attempt as a success.
@@ -70,7 +71,7 @@ func (a Attempt) Delivered() bool {
 	return a.Status >= 200 && a.Status < 300 && !a.Crashes()
 }
 
-// Crashes reports whether the answer takes down the process of the real sender.
+// Crashes reports whether the response takes down the process of the real sender.
 func (a Attempt) Crashes() bool {
 	switch a.Status {
 	case http.StatusNoContent, http.StatusResetContent, http.StatusNotModified:
@@ -79,36 +80,19 @@ func (a Attempt) Crashes() bool {
 	return false
 }
 
-// ParseURL parses the URL of an endpoint. Its errors do not quote the URL, which
-// may hold a password.
-func ParseURL(rawURL string) (*url.URL, error) {
-	u, err := url.Parse(rawURL)
-	switch {
-	case err != nil:
-		return nil, errors.New("grantexhook: the URL is malformed")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("grantexhook: the URL must begin with http:// or https://")
-	case u.Hostname() == "":
-		return nil, errors.New("grantexhook: the URL has no host")
-	case u.User != nil:
-		return nil, errors.New("grantexhook: the URL has a user in it, which Grantex does not accept")
-	}
-	return u, nil
-}
-
-// Attempts makes the attempts at the delivery and yields each when it's over. It
-// makes up to [MaxAttempts], at the measured times or with Soonest at the earliest.
-// It stops when one succeeds, one crashes the sender, ctx ends, or the next would
-// come after its deadline. Each is signed again. Only the status counts: redirects
-// aren't followed, and Retry-After is ignored.
-func (d *Delivery) Attempts(ctx context.Context) iter.Seq[Attempt] {
+// Attempts makes the attempts to deliver the parcel and yields each when it's
+// over. It makes up to [MaxAttempts], at the measured times or with Soonest at the
+// earliest. It stops when one succeeds, one crashes the sender, ctx ends, or the
+// next would come after its deadline. Each is signed again. Only the status counts:
+// redirects aren't followed, and Retry-After is ignored.
+func (p *Parcel) Attempts(ctx context.Context) iter.Seq[Attempt] {
 	gaps := gaps
-	if d.Soonest {
+	if p.Soonest {
 		gaps = soonest
 	}
 	return func(yield func(Attempt) bool) {
 		for n := range MaxAttempts {
-			a := d.attempt(ctx, n < d.Cut)
+			a := p.attempt(ctx, n < p.Cut)
 			if !yield(a) || a.Delivered() || a.Crashes() || n == len(gaps) {
 				return
 			}
@@ -133,26 +117,27 @@ func sleepUntil(ctx context.Context, at time.Time) bool {
 	}
 }
 
-func (d *Delivery) attempt(ctx context.Context, cut bool) Attempt {
-	timeout := cmp.Or(d.Timeout, Timeout)
+func (p *Parcel) attempt(ctx context.Context, cut bool) Attempt {
+	timeout := cmp.Or(p.Timeout, Timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	start := time.Now()
-	status, err := d.exchange(ctx, start.Add(d.Skew), cut)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("grantexhook: no whole answer within %v: %w", timeout, context.DeadlineExceeded)
+	a := Attempt{At: time.Now()}
+	a.Status, a.Excerpt, a.Err = p.exchange(ctx, a.At.Add(p.Skew), cut)
+	if a.Err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		a.Err = fmt.Errorf("grantexhook: no whole answer within %v: %w", timeout, context.DeadlineExceeded)
 	}
-	return Attempt{At: start, Status: status, Err: err, Took: time.Since(start)}
+	a.Took = time.Since(a.At)
+	return a
 }
 
 // Header returns the headers of an attempt that is signed at the given time, in
-// the canonical form.
-func (d *Delivery) Header(at time.Time) http.Header {
+// their canonical form.
+func (p *Parcel) Header(at time.Time) http.Header {
 	h := http.Header{}
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", "Grantex-Webhooks/0.1")
-	grantexhook.Sign(h, d.Secret, d.Body, at)
-	if d.Legacy {
+	grantexhook.Sign(h, p.Secret, p.Body, at)
+	if p.Legacy {
 		h.Del(grantexhook.HeaderTimestamp)
 		h.Del(grantexhook.HeaderSignatureV2)
 	}
