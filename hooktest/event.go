@@ -14,24 +14,33 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// An Event is a payload whose envelope the test chooses. It is a
-// [grantexhook.Payload] itself, so that it can stand wherever this package takes
-// one; the plain payload gets a new envelope each time. The zero value has no
-// type, and fails the test that uses it.
+// An Event is a payload in an envelope that the test chooses. It implements
+// [grantexhook.Payload], so you can pass it wherever this package takes a payload. A
+// plain payload gets a new envelope each time. The zero value has no type and fails
+// the test that uses it.
 type Event struct {
-	ID        string              // a new one for each use if empty; like "evt_01M844HHM3E3XXHXKZF40XG6DD"
-	Type      string              // that of Data if empty; set it for a type that has no payload
-	CreatedAt time.Time           // that of the use if zero; written in UTC with milliseconds
-	Data      grantexhook.Payload // an empty object if nil
+	// ID is the event's id, for example "evt_01M844HHM3E3XXHXKZF40XG6DD". If it's
+	// empty, each use gets a new one.
+	ID string
 
-	// NewFields adds fields that nobody knows to the envelope and to the data,
-	// as a later Grantex may.
+	// Type is the event's type: Data's if empty. Set it for a type without a payload.
+	Type string
+
+	// CreatedAt is written in UTC with milliseconds. If it's zero, it is the time of
+	// each use.
+	CreatedAt time.Time
+
+	// Data is the payload, an empty object if nil. It can't be an Event or a [Raw].
+	Data grantexhook.Payload
+
+	// NewFields adds unknown fields to the envelope and to the data, as a later
+	// Grantex may.
 	NewFields bool
 }
 
-// NewEvent returns an event with data in an envelope that stays: to deliver it
-// twice is to deliver the same bytes, as Grantex does. If data is an [Event]
-// itself, it is that one with what it leaves out.
+// NewEvent returns an event with a fixed envelope. Deliver it twice to deliver the
+// same bytes twice, as Grantex does. If data is an [Event], NewEvent keeps its fields
+// and fills in the empty ones.
 func NewEvent(data grantexhook.Payload) Event {
 	switch e := data.(type) {
 	case Event:
@@ -52,7 +61,7 @@ func (e Event) EventType() string {
 	return e.Type
 }
 
-// isNilPointer reports what EventType, as a method of the type itself, panics on.
+// isNilPointer reports whether EventType would panic because its receiver is a value.
 func isNilPointer(p grantexhook.Payload) bool {
 	v := reflect.ValueOf(p)
 	return v.Kind() == reflect.Pointer && v.IsNil()
@@ -68,10 +77,10 @@ func fill(e Event) Event {
 	return e
 }
 
-// Largest returns an event whose body has 154,241 bytes, the most that Grantex
-// can make: a token.issued that is full of characters which JSON has to escape.
+// Largest returns an event whose body has 154,241 bytes, the most that Grantex can
+// send. It's a token.issued full of characters that JSON escapes.
 func Largest() Event {
-	const limit = 256 // of the API, in characters, for the principal and for each of 100 scopes
+	const limit = 256 // characters that the API allows in a principal and in each of 100 scopes
 	scopes := make([]string, 100)
 	for i := range scopes {
 		scopes[i] = strings.Repeat("\x01", limit-3) + fmt.Sprintf("%03d", i)
@@ -87,12 +96,12 @@ func Largest() Event {
 	})
 }
 
-// Raw is a body to be delivered as it stands: one that was recorded, or one that
-// is no event at all. Like [Event] it can stand wherever this package takes a
-// payload.
+// Raw is a body that is delivered unchanged, for example a recorded one or one that
+// isn't an event. Like an [Event], you can pass it wherever this package takes a
+// payload. A nil Raw is an empty body.
 type Raw []byte
 
-// EventType returns the type of the event in the body, or "" if there is none.
+// EventType returns the type of the event in the body, or "" if it isn't an event.
 func (r Raw) EventType() string {
 	var e grantexhook.RawEvent
 	if json.Unmarshal(r, &e) != nil {
@@ -101,42 +110,41 @@ func (r Raw) EventType() string {
 	return e.Type
 }
 
-// Body returns the body with which Grantex would deliver p: compact JSON, in
-// which neither HTML nor any printable character is escaped, in an envelope with
-// a new id and the time of now unless p is an [Event] or [Raw]. It is what
-// [grantexhook.Dispatcher.Dispatch] takes.
+// Body returns the body with which Grantex would deliver p, for
+// [grantexhook.Dispatcher.Dispatch]. It's compact JSON that escapes neither HTML nor
+// printable characters. Unless p is an [Event] or a [Raw], the envelope has a new id
+// and the current time.
 //
-// This also applies to what p encodes itself, for example a [json.RawMessage] that
-// contains \u00e9. Numbers and the order of members stay as they are.
+// Body changes what p encodes to in three ways, at any depth. Use Raw to avoid them.
+//   - Escapes that JSON doesn't need are undone, for example in a [json.RawMessage]
+//     that contains \u00e9. Numbers and the order of members stay as they are.
+//   - A time in a field whose name ends in At is written in UTC with milliseconds,
+//     even if p holds it as a string.
+//   - A nil in a field "scopes" becomes an empty list.
 //
-// At any depth of p, and whatever its type, a time in a field whose name ends in
-// At is written in UTC with milliseconds, even if p has it as a string, and nil
-// in a field "scopes" as an empty list. What has to stay as it is can be [Raw].
-//
-// It fails the test if p is nil, has no type, or is not encoded as an object.
+// It fails the test if p is nil, has no type, or doesn't encode to a JSON object.
 func Body(t testing.TB, p grantexhook.Payload) []byte {
 	t.Helper()
 	if raw, ok := p.(Raw); ok {
 		return raw
 	}
 	if p == nil {
-		t.Fatalf("hooktest: the payload is nil")
+		t.Fatalf("hooktest: the payload is nil; pass one, for example grantexhook.GrantRevoked{}")
 	}
 	e := NewEvent(p)
 	if isNilPointer(e.Data) {
-		t.Fatalf("hooktest: the payload is nil, a %T", e.Data)
+		t.Fatalf("hooktest: the payload is nil, a %T; pass a value", e.Data)
 	}
 	if e.Type == "" {
-		t.Fatalf("hooktest: the event has no type: EventType of %T returns none", p)
+		t.Fatalf(`hooktest: the event has no type: EventType of %T returns ""; pass an Event with a Type`, p)
 	}
-	var data any = e.Data
-	switch data.(type) {
+	switch e.Data.(type) {
 	case Event, *Event, Raw:
-		t.Fatalf("hooktest: the Data of an Event is %T; it must be a payload without an envelope", data)
+		t.Fatalf("hooktest: the Data of an Event is a %T; set it to a payload without an envelope", e.Data)
 	}
-	body, err := sender.Body(grantexhook.Event[any]{ID: e.ID, Type: e.Type, CreatedAt: e.CreatedAt, Data: data})
+	body, err := sender.Body(grantexhook.Event[any]{ID: e.ID, Type: e.Type, CreatedAt: e.CreatedAt, Data: e.Data})
 	if err != nil {
-		t.Fatalf("hooktest: the payload %T cannot be delivered: %v", p, err)
+		t.Fatalf("hooktest: the payload %T can't be delivered: %v", p, err)
 	}
 	if e.NewFields {
 		return withNewFields(body)
@@ -144,7 +152,7 @@ func Body(t testing.TB, p grantexhook.Payload) []byte {
 	return body
 }
 
-// withNewFields adds to the end of both objects: the data comes last in a body.
+// withNewFields adds to the end of both objects, since the data comes last in a body.
 func withNewFields(body []byte) []byte {
 	inner := bytes.TrimSuffix(body, []byte("}}"))
 	if !bytes.HasSuffix(inner, []byte("{")) {

@@ -22,11 +22,11 @@ func TestBody(t *testing.T) {
 		require.Regexp(t,
 			`^{"id":"evt_[0-9A-Z]{26}","type":"grant.revoked","createdAt":"2000-01-01T00:00:01.002Z","data":{"grantId":"grnt_1","cascade":true}}$`,
 			string(hooktest.Body(t, revoked)))
-		require.NotEqual(t, hooktest.Body(t, revoked), hooktest.Body(t, revoked), "each is another event")
+		require.NotEqual(t, hooktest.Body(t, revoked), hooktest.Body(t, revoked), "each has another id")
 	})
 }
 
-// budget is the payload of a type that this version does not know.
+// budget is the payload of a type that grantexhook doesn't know.
 type budget map[string]any
 
 func (budget) EventType() string { return "budget.exhausted" }
@@ -34,27 +34,29 @@ func (budget) EventType() string { return "budget.exhausted" }
 func TestBodyOfEvents(t *testing.T) {
 	at := time.Date(2026, 11, 23, 13, 1, 56, 867_000_000, time.FixedZone("", 3600))
 	e := hooktest.Event{ID: "evt_1", CreatedAt: at}
+	escaped := budget{"of": json.RawMessage(`{"\u00e9": "\u003c\/", "a": 12345678901234567890}`)}
+	const added = `"addedLater":{"reason":["new",1,null]}},"addedToo":true}`
 	tests := []struct {
 		name   string
 		change func(e *hooktest.Event)
-		want   string
+		typ    string
+		data   string // and the rest of the body
 	}{
-		{"plain", func(e *hooktest.Event) { e.Data = revoked }, `"type":"grant.revoked","createdAt":"2026-11-23T12:01:56.867Z","data":{"grantId":"grnt_1","cascade":true}}`},
-		{"new fields", func(e *hooktest.Event) { e.Data = revoked; e.NewFields = true }, `"type":"grant.revoked","createdAt":"2026-11-23T12:01:56.867Z","data":{"grantId":"grnt_1","cascade":true,"addedLater":{"reason":["new",1,null]}},"addedToo":true}`},
-		{"a type without payload", func(e *hooktest.Event) { e.Type = "x.y" }, `"type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{}}`},
-		{"new fields alone", func(e *hooktest.Event) { e.Type = "x.y"; e.NewFields = true }, `"type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"addedLater":{"reason":["new",1,null]}},"addedToo":true}`},
-		{"another type", func(e *hooktest.Event) { e.Type = "x.y"; e.Data = revoked }, `"type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"grantId":"grnt_1","cascade":true}}`},
-		{"escapes of the user", func(e *hooktest.Event) {
-			e.Data = budget{"of": json.RawMessage(`{"\u00e9": "\u003c\/", "a": 12345678901234567890}`)}
-		}, `"type":"budget.exhausted","createdAt":"2026-11-23T12:01:56.867Z","data":{"of":{"é":"</","a":12345678901234567890}}}`},
-		{"payload of the user", func(e *hooktest.Event) { e.Data = budget{"of": "<a&b>"} }, `"type":"budget.exhausted","createdAt":"2026-11-23T12:01:56.867Z","data":{"of":"<a&b>"}}`},
+		{"plain", func(e *hooktest.Event) { e.Data = revoked }, "grant.revoked", `{"grantId":"grnt_1","cascade":true}}`},
+		{"new fields", func(e *hooktest.Event) { e.Data, e.NewFields = revoked, true }, "grant.revoked", `{"grantId":"grnt_1","cascade":true,` + added},
+		{"a type without payload", func(e *hooktest.Event) { e.Type = "x.y" }, "x.y", `{}}`},
+		{"new fields alone", func(e *hooktest.Event) { e.Type, e.NewFields = "x.y", true }, "x.y", `{` + added},
+		{"another type", func(e *hooktest.Event) { e.Type, e.Data = "x.y", revoked }, "x.y", `{"grantId":"grnt_1","cascade":true}}`},
+		{"escapes of the user", func(e *hooktest.Event) { e.Data = escaped }, "budget.exhausted", `{"of":{"é":"</","a":12345678901234567890}}}`},
+		{"payload of the user", func(e *hooktest.Event) { e.Data = budget{"of": "<a&b>"} }, "budget.exhausted", `{"of":"<a&b>"}}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := e
 			tt.change(&e)
-			require.Equal(t, `{"id":"evt_1",`+tt.want, string(hooktest.Body(t, e)))
-			require.Equal(t, `{"id":"evt_1",`+tt.want, string(hooktest.Body(t, &e)))
+			want := `{"id":"evt_1","type":"` + tt.typ + `","createdAt":"2026-11-23T12:01:56.867Z","data":` + tt.data
+			require.Equal(t, want, string(hooktest.Body(t, e)))
+			require.Equal(t, want, string(hooktest.Body(t, &e)))
 			require.True(t, json.Valid(hooktest.Body(t, e)))
 		})
 	}
@@ -80,12 +82,11 @@ func TestRaw(t *testing.T) {
 		require.Equal(t, c.Body, hooktest.Body(t, hooktest.Raw(c.Body)))
 		require.Equal(t, e.Type, hooktest.Raw(c.Body).EventType())
 	}
-	require.Equal(t, []byte("no event"), hooktest.Body(t, hooktest.Raw("no event")))
-	require.Empty(t, hooktest.Raw("no event").EventType())
+	require.Equal(t, []byte("not an event"), hooktest.Body(t, hooktest.Raw("not an event")))
+	require.Empty(t, hooktest.Raw("not an event").EventType())
 }
 
-// TestLargest holds that the largest event is made like the one that was
-// recorded.
+// TestLargest checks that the largest event is like the recorded one.
 func TestLargest(t *testing.T) {
 	recorded := capture.Named("awkward.max-size").Body
 	body := hooktest.Body(t, hooktest.Largest())
@@ -100,23 +101,23 @@ func principalAndScopes(t *testing.T, body []byte) []string {
 	return append(e.Data.Scopes, e.Data.PrincipalID)
 }
 
-// list is a payload that is no object.
+// list is a payload that isn't an object.
 type list []int
 
 func (list) EventType() string { return "list.made" }
 
-// untyped is a payload that does not say what it is.
+// untyped is a payload without a type.
 type untyped struct{}
 
 func (untyped) EventType() string { return "" }
 
-func TestBodyRefuses(t *testing.T) {
+func TestBodyRejects(t *testing.T) {
 	tests := []struct {
 		name    string
 		payload grantexhook.Payload
 		want    string
 	}{
-		{"nil", nil, "the payload is nil"},
+		{"nil", nil, "the payload is nil; pass one"},
 		{"nil pointer", (*grantexhook.GrantRevoked)(nil), "the payload is nil, a *grantexhook.GrantRevoked"},
 		{"nil pointer to an Event", (*hooktest.Event)(nil), "the payload is nil, a *hooktest.Event"},
 		{"nil pointer in an Event", hooktest.Event{Data: (*grantexhook.GrantRevoked)(nil)}, "the payload is nil, a *grantexhook.GrantRevoked"},
@@ -124,8 +125,8 @@ func TestBodyRefuses(t *testing.T) {
 		{"nil pointer to a body", (*hooktest.Raw)(nil), "the payload is nil, a *hooktest.Raw"},
 		{"no type", untyped{}, "no type: EventType of hooktest_test.untyped"},
 		{"zero Event", hooktest.Event{}, "no type"},
-		{"no object", list{1}, "hooktest_test.list cannot be delivered"},
-		{"no JSON", budget{"f": func() {}}, "hooktest_test.budget cannot be delivered"},
+		{"not an object", list{1}, "hooktest_test.list can't be delivered"},
+		{"not JSON", budget{"f": func() {}}, "hooktest_test.budget can't be delivered"},
 		{"an Event in an Event", hooktest.Event{Data: hooktest.NewEvent(revoked)}, "without an envelope"},
 		{"an Event in an Event by pointer", hooktest.Event{Data: &hooktest.Event{Data: revoked}}, "without an envelope"},
 		{"a body in an Event", hooktest.Event{Type: "x.y", Data: hooktest.Raw("{}")}, "without an envelope"},

@@ -17,7 +17,8 @@ import (
 
 const secret = "4542b7f9be422960094f18d8373130cde8aab2e28346bc29"
 
-// newHandler is the handler to be tested: it hands grant.revoked to endSession.
+// newHandler returns the handler to test. It passes grant.revoked to endSession, which
+// must be idempotent and must work for grants that it doesn't know yet.
 func newHandler(endSession func(ctx context.Context, grantID string) error) http.Handler {
 	quiet := slog.New(slog.DiscardHandler)
 	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{Log: quiet})
@@ -29,6 +30,18 @@ func newHandler(endSession func(ctx context.Context, grantID string) error) http
 		return endSession(ctx, e.Data.GrantID)
 	})
 	return v.Middleware(d)
+}
+
+// A body that you recorded is delivered byte for byte. Here it isn't an event, so the
+// Dispatcher rejects it.
+func ExampleRaw() {
+	runTest("ExampleRaw", func(t *testing.T) { // func TestRecordedBody(t *testing.T)
+		handler := newHandler(func(context.Context, string) error { return nil })
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, hooktest.NewRequest(t, secret, hooktest.Raw(`{"type":"grant.revoked"}`)))
+		fmt.Println(w.Code)
+	})
+	// Output: 422
 }
 
 func ExampleNewRequest() {
@@ -50,21 +63,21 @@ func ExampleNewRequest() {
 func ExampleBody() {
 	runTest("ExampleBody", func(t *testing.T) { // func TestWorker(t *testing.T)
 		var d grantexhook.Dispatcher
-		grantexhook.On(&d, func(_ context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
-			fmt.Printf("granted: %q\n", e.Data.Scopes)
+		grantexhook.On(&d, func(_ context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+			fmt.Printf("ending the session of %q\n", e.Data.GrantID)
 			return nil
 		})
 
-		body := hooktest.Body(t, grantexhook.GrantCreated{GrantID: "grnt_1", Scopes: []string{"email:read"}})
+		body := hooktest.Body(t, grantexhook.GrantRevoked{GrantID: "grnt_1"})
 		fmt.Println(d.Dispatch(t.Context(), body))
 	})
 	// Output:
-	// granted: ["email:read"]
+	// ending the session of "grnt_1"
 	// <nil>
 }
 
-// A handler that fails is tried again after a minute. In a bubble of
-// testing/synctest that minute takes no time.
+// A failed delivery is retried after a minute. In a testing/synctest bubble that minute
+// takes no time.
 func ExampleSender_Deliver() {
 	runTest("ExampleSender_Deliver", func(t *testing.T) { // func TestRetry(t *testing.T)
 		synctest.Test(t, func(t *testing.T) {
@@ -89,8 +102,8 @@ func ExampleSender_Deliver() {
 	// delivered: true
 }
 
-// The same event comes again later, and twice at once. It is handled once. The
-// copy that finds it being handled is sent away with 409 and comes again.
+// An event arrives twice at the same time and once more later. It's handled once. The
+// copy that arrives while the event is being handled gets 409 and is retried.
 func ExampleSender_DeliverAtOnce() {
 	runTest("ExampleSender_DeliverAtOnce", func(t *testing.T) { // func TestDuplicates(t *testing.T)
 		synctest.Test(t, func(t *testing.T) {
@@ -116,7 +129,7 @@ func ExampleSender_DeliverAtOnce() {
 	// +0s 200 (took 0s)
 }
 
-// A Sender misbehaves as its fields say, and an Event as its own.
+// The fields of a Sender and of an Event make them misbehave.
 func ExampleSender() {
 	runTest("ExampleSender", func(t *testing.T) { // func TestMisbehaviour(t *testing.T)
 		synctest.Test(t, func(t *testing.T) {

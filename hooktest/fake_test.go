@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A fakeT is a test that fails without failing the one that runs it.
+// A fakeT is a test whose failure doesn't fail the test that runs it.
 type fakeT struct {
 	testing.TB
 	errors   []string
 	fatal    string
 	output   bytes.Buffer
-	deadline time.Time // none if zero
+	deadline time.Time // zero: no deadline
 }
 
 func (*fakeT) Helper() {}
@@ -36,7 +36,7 @@ func (t *fakeT) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// fake runs f as a test of its own.
+// fake runs f as a separate test.
 func fake(f func(t testing.TB)) *fakeT { return fakeUntil(time.Time{}, f) }
 
 // fakeUntil is fake with a deadline.

@@ -8,5 +8,5 @@ import (
 
 var silent = slog.New(slog.DiscardHandler)
 
-// newBody returns a body whose length a server would not know.
+// newBody returns a body of unknown length.
 func newBody(body []byte) io.Reader { return io.MultiReader(bytes.NewReader(body)) }

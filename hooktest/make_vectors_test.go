@@ -23,22 +23,22 @@ const (
 	timeName   = "x-grantex-timestamp"
 )
 
-// A change makes another vector of a right one.
+// A change turns a valid vector into another.
 type change func(v *vector)
 
-// A madeVector is right but for its changes.
+// A madeVector is the valid vector with changes.
 type madeVector struct {
 	name    string
 	changes []change
 }
 
-// makeVectors makes all vectors from the recordings.
+// makeVectors returns all vectors. They are made from the recordings.
 func makeVectors(t *testing.T) []vector {
 	t.Helper()
 	var all []vector
 	for _, c := range capture.All() {
 		if len(c.Body) > 1000 {
-			continue // a large body tells no more, and would be most of the file
+			continue // a large body would test no more and fill most of the file
 		}
 		v := vector{Expect: "ok", Secret: c.Secret, Headers: c.Headers, Body: c.Body}
 		v.VerifyAt = v.timestamp(t)
@@ -65,7 +65,7 @@ func makeVectors(t *testing.T) []vector {
 	return all
 }
 
-// baseVector is a recording with nothing but the headers that matter.
+// baseVector returns a recording with only the headers that matter.
 func baseVector(t *testing.T) vector {
 	t.Helper()
 	c := capture.Named("awkward.html")
@@ -95,7 +95,7 @@ func (v *vector) get(name string) string {
 	return ""
 }
 
-// mac signs as Grantex does: what the recordings hold it to.
+// mac signs as Grantex does. The recorded vectors check it.
 func mac(key string, parts ...string) string {
 	h := hmac.New(sha256.New, []byte(key))
 	for _, p := range parts {
@@ -151,7 +151,7 @@ func bodyIs(text string) change {
 	return body(func([]byte) []byte { return []byte(text) })
 }
 
-// sign makes both signatures anew, with the key that there is.
+// sign replaces both signatures, using the vector's secret.
 func sign(v *vector) { signWith(v.Secret)(v) }
 
 func signWith(key string) change {
@@ -161,7 +161,7 @@ func signWith(key string) change {
 	}
 }
 
-// sentAt changes the timestamp and signs with it.
+// sentAt changes the timestamp and signs again.
 func sentAt(timestamp string) change {
 	return func(v *vector) {
 		set(timeName, timestamp)(v)

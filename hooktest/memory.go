@@ -9,22 +9,22 @@ import (
 	"testing"
 )
 
-// A memoryServer serves a handler over pipes. All its goroutines begin in the
-// bubble of the test, if there is one, and have ended when it is stopped.
+// A memoryServer serves a handler over pipes. All its goroutines start in the test's
+// bubble, if it has one, and end before stop returns.
 type memoryServer struct {
 	http.Server
 	conns  chan net.Conn
 	closed chan struct{}
-	wg     sync.WaitGroup // the goroutines of Serve and of the connections, and the handlers
+	wg     sync.WaitGroup // for Serve, the connections and the handlers
 }
 
-// serve lets t have the log of the server, which tells of panics.
+// serve starts a server that logs to t, for example the stack of a handler that panics.
 func serve(t testing.TB, h http.Handler) *memoryServer {
 	t.Helper()
 	s := &memoryServer{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s.ErrorLog = log.New(t.Output(), "", 0)
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.wg.Add(1) // a handler that hijacks its connection outlives it for the server
+		s.wg.Add(1) // the server forgets a hijacked connection before its handler returns
 		defer s.wg.Done()
 		h.ServeHTTP(w, r)
 	})
@@ -40,20 +40,20 @@ func serve(t testing.TB, h http.Handler) *memoryServer {
 	return s
 }
 
-// stop closes the connections and waits for the handlers that still run.
+// stop closes the connections and waits for the handlers that are still running.
 func (s *memoryServer) stop() {
 	s.Close()
 	s.wg.Wait()
 }
 
-// dial connects to the server, which must not be stopped yet.
+// dial connects to the server. It must not be called after stop.
 func (s *memoryServer) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
 	s.conns <- conn{server, serverAddr, clientAddr}
 	return conn{client, clientAddr, serverAddr}, nil
 }
 
-// A listener is the side of a memoryServer that net/http sees.
+// A listener is the net.Listener of a memoryServer.
 type listener struct{ *memoryServer }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -67,6 +67,13 @@ func (l listener) Accept() (net.Conn, error) {
 
 func (l listener) Addr() net.Addr { return serverAddr }
 func (l listener) Close() error   { close(l.closed); return nil }
+
+// The addresses look like those of a server on this machine, since handlers may parse
+// them.
+var (
+	serverAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}
+	clientAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 49152}
+)
 
 // A conn is one end of a pipe, with addresses.
 type conn struct {

@@ -1,6 +1,7 @@
 package hooktest_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -35,44 +36,52 @@ func handleTokens(rec *receiver) {
 	})
 }
 
-func nothing(*hooktest.Sender, *hooktest.Event) {}
+func useOldSecret(rec *receiver) { rec.opts.PreviousSecrets = []string{"old"} }
 
-func asItIs(*receiver) {}
+func smallMaxBody(rec *receiver) { rec.opts.MaxBody = 20 }
 
-// misbehaviours are what a Sender or an Event can do wrong, with the statuses
-// that the library answers.
+// misbehaviours are what a Sender or an Event can do wrong, with the library's
+// statuses.
 var misbehaviours = []struct {
 	name    string
-	misdo   func(s *hooktest.Sender, e *hooktest.Event)
-	change  func(*receiver)
+	sender  hooktest.Sender // without the secret and the handler
+	secret  string          // the receiver's if empty
+	change  func(e *hooktest.Event)
+	receive func(*receiver)
 	want    []int
 	handled int
 	refused string
 }{
-	{name: "nothing", misdo: nothing, change: asItIs, want: []int{200}, handled: 1},
-	{name: "largest skew", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Skew = -300 * time.Second }, change: asItIs, want: []int{200}, handled: 1},
-	{name: "skew into the past", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Skew = -301 * time.Second }, change: asItIs, want: fiveTimes(401), refused: "stale"},
-	{name: "skew into the future", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Skew = 301 * time.Second }, change: asItIs, want: fiveTimes(401), refused: "stale"},
-	{name: "V2 stripped", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Legacy = true }, change: asItIs, want: []int{200}, handled: 1},
-	{name: "V2 stripped where it is required", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Legacy = true }, change: requireTimestamp, want: fiveTimes(401), refused: "no_signature"},
-	{name: "another secret", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Secret = "another" }, change: asItIs, want: fiveTimes(401), refused: "bad_signature"},
-	{name: "the previous secret", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Secret = "old" }, change: func(rec *receiver) { rec.opts.PreviousSecrets = []string{"old"} }, want: []int{200}, handled: 1},
-	{name: "unknown type", misdo: func(_ *hooktest.Sender, e *hooktest.Event) { *e = hooktest.Event{Type: "budget.exhausted"} }, change: asItIs, want: []int{200}},
-	{name: "unknown fields", misdo: func(_ *hooktest.Sender, e *hooktest.Event) { e.NewFields = true }, change: asItIs, want: []int{200}, handled: 1},
-	{name: "largest body", misdo: func(_ *hooktest.Sender, e *hooktest.Event) { *e = hooktest.Largest() }, change: handleTokens, want: []int{200}, handled: 1},
-	{name: "body too large", misdo: nothing, change: func(rec *receiver) { rec.opts.MaxBody = 20 }, want: fiveTimes(413), refused: "too_large"},
-	{name: "cut in the body", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Cut = 1 }, change: asItIs, want: []int{0, 200}, handled: 1, refused: "unreadable"},
-	{name: "fewer attempts", misdo: func(s *hooktest.Sender, _ *hooktest.Event) { s.Attempts = 2; s.Legacy = true }, change: requireTimestamp, want: []int{401, 401}, refused: "no_signature"},
+	{name: "nothing", want: []int{200}, handled: 1},
+	{name: "largest skew", sender: hooktest.Sender{Skew: -300 * time.Second}, want: []int{200}, handled: 1},
+	{name: "skew into the past", sender: hooktest.Sender{Skew: -301 * time.Second}, want: fiveTimes(401), refused: "stale"},
+	{name: "skew into the future", sender: hooktest.Sender{Skew: 301 * time.Second}, want: fiveTimes(401), refused: "stale"},
+	{name: "V2 stripped", sender: hooktest.Sender{Legacy: true}, want: []int{200}, handled: 1},
+	{name: "V2 stripped, required", sender: hooktest.Sender{Legacy: true}, receive: requireTimestamp, want: fiveTimes(401), refused: "no_signature"},
+	{name: "another secret", secret: "another", want: fiveTimes(401), refused: "bad_signature"},
+	{name: "the previous secret", secret: "old", receive: useOldSecret, want: []int{200}, handled: 1},
+	{name: "unknown type", change: func(e *hooktest.Event) { *e = hooktest.Event{Type: "budget.exhausted"} }, want: []int{200}},
+	{name: "unknown fields", change: func(e *hooktest.Event) { e.NewFields = true }, want: []int{200}, handled: 1},
+	{name: "largest body", change: func(e *hooktest.Event) { *e = hooktest.Largest() }, receive: handleTokens, want: []int{200}, handled: 1},
+	{name: "body too large", receive: smallMaxBody, want: fiveTimes(413), refused: "too_large"},
+	{name: "cut in the body", sender: hooktest.Sender{Cut: 1}, want: []int{0, 200}, handled: 1, refused: "unreadable"},
+	{
+		name: "fewer attempts", sender: hooktest.Sender{Attempts: 2, Legacy: true}, receive: requireTimestamp,
+		want: []int{401, 401}, refused: "no_signature",
+	},
 }
 
-// TestMisbehaviour holds the library to its answers, over real connections.
+// TestMisbehaviour checks the library's statuses over real connections.
 func TestMisbehaviour(t *testing.T) {
 	for _, tt := range misbehaviours {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				rec := newReceiver(t, nil, tt.change)
-				s, e := hooktest.Sender{Secret: secret, Handler: rec}, hooktest.NewEvent(revoked)
-				tt.misdo(&s, &e)
+				rec := newReceiver(t, nil, optional(tt.receive)...)
+				s, e := tt.sender, hooktest.NewEvent(revoked)
+				s.Secret, s.Handler = cmp.Or(tt.secret, secret), rec
+				for _, change := range optional(tt.change) {
+					change(&e)
+				}
 				report := s.Deliver(t, e)
 				require.Equal(t, tt.want, statuses(report), report)
 				require.Equal(t, slices.Repeat([]string{e.ID}, tt.handled), append([]string{}, drain(rec.handled)...))
@@ -83,6 +92,14 @@ func TestMisbehaviour(t *testing.T) {
 	}
 }
 
+// optional returns f, unless it is nil.
+func optional[T any](f func(T)) []func(T) {
+	if f == nil {
+		return nil
+	}
+	return []func(T){f}
+}
+
 func first(list []string) string {
 	if len(list) == 0 {
 		return ""
@@ -90,11 +107,17 @@ func first(list []string) string {
 	return list[0]
 }
 
-func TestNoEventAtAll(t *testing.T) {
-	for name, body := range map[string]string{"empty": "", "no JSON": "hello", "no id": `{"type":"grant.revoked","data":{}}`, "no data": `{"id":"evt_1","type":"grant.revoked"}`} {
-		t.Run(name, func(t *testing.T) {
+func TestMalformedBody(t *testing.T) {
+	tests := []struct{ name, body string }{
+		{"empty", ""},
+		{"not JSON", "hello"},
+		{"no id", `{"type":"grant.revoked","data":{}}`},
+		{"no data", `{"id":"evt_1","type":"grant.revoked"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				report := hooktest.Sender{Secret: secret, Handler: newReceiver(t, nil)}.Deliver(t, hooktest.Raw(body))
+				report := hooktest.Sender{Secret: secret, Handler: newReceiver(t, nil)}.Deliver(t, hooktest.Raw(tt.body))
 				require.Equal(t, fiveTimes(422), statuses(report))
 			})
 		})
@@ -109,12 +132,12 @@ func TestTheSameEventTwice(t *testing.T) {
 		require.Equal(t, "+0s 200 (took 0s)", s.Deliver(t, e).String())
 		require.Equal(t, []string{e.ID}, drain(rec.handled))
 		s.Deliver(t, revoked)
-		require.Len(t, drain(rec.handled), 1, "a plain payload is another event each time")
+		require.Len(t, drain(rec.handled), 1, "a plain payload gets a new id each time")
 	})
 }
 
-// TestTwiceAtOnce holds that the copy which comes second is told to come again,
-// and finds the event handled when it does.
+// TestTwiceAtOnce checks that the second copy gets 409, and that its retry finds the
+// event handled.
 func TestTwiceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := newReceiver(t, func(context.Context) error { time.Sleep(2 * time.Second); return nil })
@@ -161,7 +184,7 @@ func TestOutOfOrder(t *testing.T) {
 	})
 }
 
-// TestTwoEndpointsOnOneURL is how a secret is rotated.
+// TestTwoEndpointsOnOneURL delivers an event as during the rotation of a secret.
 func TestTwoEndpointsOnOneURL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := newReceiver(t, nil, func(rec *receiver) { rec.opts.PreviousSecrets = []string{"old"} })
@@ -173,7 +196,10 @@ func TestTwoEndpointsOnOneURL(t *testing.T) {
 }
 
 func TestSlowHandlers(t *testing.T) {
-	for10s := "grantexhook: no whole answer within 10s: context deadline exceeded (took 10s)"
+	const (
+		hungUp10 = "grantexhook: no whole answer within 10s: context deadline exceeded (took 10s)"
+		hungUp1  = "grantexhook: no whole answer within 1s: context deadline exceeded (took 1s)"
+	)
 	tests := []struct {
 		name    string
 		handler func(context.Context) error
@@ -181,11 +207,33 @@ func TestSlowHandlers(t *testing.T) {
 		want    string
 		handled int
 	}{
-		{"heeds its deadline", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, hooktest.Sender{Attempts: 1}, "+0s 503 (took 9s)", 1},
-		{"is late but done", func(context.Context) error { time.Sleep(12 * time.Second); return nil }, hooktest.Sender{}, "+0s " + for10s + "\n+1m0s 200 (took 0s)", 1},
-		{"is done when the sender hangs up early", func(ctx context.Context) error { time.Sleep(2 * time.Second); return ctx.Err() }, hooktest.Sender{Timeout: time.Second},
-			"+0s grantexhook: no whole answer within 1s: context deadline exceeded (took 1s)\n+1m0s 200 (took 0s)", 1},
-		{"still runs at the retry", func(context.Context) error { time.Sleep(61 * time.Second); return nil }, hooktest.Sender{Attempts: 2}, "+0s " + for10s + "\n+1m0s " + for10s, 2},
+		{
+			name:    "heeds its deadline",
+			handler: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			sender:  hooktest.Sender{Attempts: 1},
+			want:    "+0s 503 (took 9s)",
+			handled: 1,
+		},
+		{
+			name:    "is late but succeeds",
+			handler: func(context.Context) error { time.Sleep(12 * time.Second); return nil },
+			want:    "+0s " + hungUp10 + "\n+1m0s 200 (took 0s)",
+			handled: 1,
+		},
+		{
+			name:    "succeeds after the sender hung up early",
+			handler: func(ctx context.Context) error { time.Sleep(2 * time.Second); return ctx.Err() },
+			sender:  hooktest.Sender{Timeout: time.Second},
+			want:    "+0s " + hungUp1 + "\n+1m0s 200 (took 0s)",
+			handled: 1,
+		},
+		{
+			name:    "is still running at the retry",
+			handler: func(context.Context) error { time.Sleep(61 * time.Second); return nil },
+			sender:  hooktest.Sender{Attempts: 2},
+			want:    "+0s " + hungUp10 + "\n+1m0s " + hungUp10,
+			handled: 2,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -15,8 +15,8 @@ var (
 	tolerance      = big.NewInt(300)
 )
 
-// reference is a verifier that has nothing in common with the one that is
-// tested, not even crypto/hmac, and looks in another order.
+// reference is a second verifier. It shares no code with the first, not even
+// crypto/hmac, and checks in another order.
 func reference(v vector) string {
 	headers := map[string][]string{}
 	for _, kv := range v.Headers {
@@ -59,7 +59,8 @@ func referenceV2(v vector, mac, at string) string {
 	return "ok"
 }
 
-// rfc2104 is HMAC-SHA256 as the RFC defines it, in the form of the headers.
+// rfc2104 returns the HMAC-SHA256 of text as RFC 2104 defines it, in the form of a
+// header.
 func rfc2104(key, text string) string {
 	if len(key) > sha256.BlockSize {
 		hashed := sha256.Sum256([]byte(key))

@@ -10,26 +10,26 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// A Report is what became of a delivery: its attempts in their order, at least
-// one.
+// A Report lists the attempts of a delivery in order. Those that Deliver returns
+// have at least one. The zero value has no attempts and isn't delivered.
 type Report []Attempt
 
-// An Attempt is what the sender sees of one attempt.
+// An Attempt is one attempt as the sender sees it. Either Status or Err is set.
 type Attempt struct {
-	At     time.Time     // when it began, by the clock of the test
-	Status int           // of the answer: 0 if there was no whole one
-	Err    error         // why there was none: matches [context.DeadlineExceeded] if time ran out
-	Took   time.Duration // until the end of the answer, or until Err
+	At     time.Time     // when it began, by the test's clock
+	Status int           // the response's status; 0 without a complete response
+	Err    error         // why there was no complete response; matches [context.DeadlineExceeded] on a timeout
+	Took   time.Duration // until the end of the response, or until Err
 }
 
-// Delivered reports whether Grantex counts the event as delivered: whether the
-// last attempt was answered with 2xx, but with neither 204 nor 205.
+// Delivered reports whether Grantex counts the event as delivered: whether the last
+// attempt got a 2xx status other than 204 and 205.
 func (r Report) Delivered() bool {
 	return len(r) > 0 && sender.Attempt{Status: r[len(r)-1].Status}.Delivered()
 }
 
-// String returns a line for each attempt: when it began after the first, its
-// status or error, and how long it took.
+// String returns a line for each attempt, for example "+1m0s 200 (took 1s)": the time
+// since the first attempt began, the status or the error, and how long it took.
 func (r Report) String() string {
 	lines := make([]string, len(r))
 	for i, a := range r {
@@ -42,16 +42,16 @@ func (r Report) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// check fails the test if the last answer crashes the sender, or if the deadline
-// kept it from making all of its attempts.
+// check fails the test if the last response crashes the sender, or if the deadline
+// prevented an attempt.
 func (r Report) check(t testing.TB, attempts int) {
 	t.Helper()
 	switch last := (sender.Attempt{Status: r[len(r)-1].Status}); {
 	case last.Crashes():
-		t.Errorf("hooktest: the handler answered %d %s, which CRASHES the process of the real sender, again at every attempt; never answer 204, 205 or 304: answer 200 with a short body",
-			last.Status, http.StatusText(last.Status))
+		t.Errorf("hooktest: the handler answered %d %s, which crashes the real sender's process at every attempt; "+
+			"answer 200 with a short body, and never 204, 205 or 304", last.Status, http.StatusText(last.Status))
 	case !last.Delivered() && len(r) < attempts:
-		t.Fatalf("hooktest: attempt %d would begin after the deadline of the test, which is that of go test -timeout; deliver inside a testing/synctest bubble, where waiting takes no time, or set Attempts to 1; so far:\n%v",
-			len(r)+1, r)
+		t.Fatalf("hooktest: attempt %d would begin after the test's deadline, which go test -timeout sets; "+
+			"deliver inside a testing/synctest bubble, where waiting takes no time, or set Attempts to 1; so far:\n%v", len(r)+1, r)
 	}
 }

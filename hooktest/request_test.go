@@ -15,8 +15,8 @@ import (
 	"grantex.dev/grantexhook/hooktest"
 )
 
-// A receiver is what users have: a Dispatcher behind the middleware of a
-// Verifier. It keeps what is handled and why requests were refused.
+// A receiver is what users have: a Dispatcher behind the middleware. It records which
+// events were handled and why requests were rejected.
 type receiver struct {
 	http.Handler
 	grantexhook.Dispatcher
@@ -25,8 +25,8 @@ type receiver struct {
 	refused chan string // reasons
 }
 
-// newReceiver returns a receiver that handles grant.revoked with h, or with
-// success if h is nil, after change has changed it.
+// newReceiver returns a receiver that handles grant.revoked with h. A nil h succeeds.
+// Each change may adjust the receiver before its Verifier is made.
 func newReceiver(t testing.TB, h func(context.Context) error, change ...func(*receiver)) *receiver {
 	t.Helper()
 	rec := &receiver{handled: make(chan string, 10), refused: make(chan string, 10)}
@@ -35,7 +35,7 @@ func newReceiver(t testing.TB, h func(context.Context) error, change ...func(*re
 	rec.opts.Refused = func(_ *http.Request, reason string, _ error) { rec.refused <- reason }
 	grantexhook.On(&rec.Dispatcher, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
 		if e.Data != revoked {
-			panic("another payload than was sent")
+			panic("not the payload that was sent")
 		}
 		rec.handled <- e.ID
 		if h == nil {
@@ -54,7 +54,7 @@ func newReceiver(t testing.TB, h func(context.Context) error, change ...func(*re
 
 func (rec *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) { rec.Handler.ServeHTTP(w, r) }
 
-// drain returns what is in the channel now.
+// drain returns what the channel holds now.
 func drain(c chan string) (all []string) {
 	for len(c) > 0 {
 		all = append(all, <-c)
@@ -105,7 +105,7 @@ func TestNewRequest(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, v.Verify(r.Header, body))
 		r.Header.Del(grantexhook.HeaderSignatureV2)
-		require.NoError(t, v.Verify(r.Header, body), "both signatures are right")
+		require.NoError(t, v.Verify(r.Header, body), "both signatures match")
 	})
 }
 
@@ -116,8 +116,8 @@ func TestLegacyRequest(t *testing.T) {
 	require.Contains(t, r.Header, grantexhook.HeaderSignature)
 }
 
-// TestNewRequestWithAClient holds that a client sends what the real sender does,
-// and follows a redirect as little.
+// TestNewRequestWithAClient checks that a client sends the same as the real sender, and
+// doesn't follow redirects either.
 func TestNewRequestWithAClient(t *testing.T) {
 	rec := newReceiver(t, nil)
 	mux := http.NewServeMux()
@@ -151,14 +151,14 @@ func TestNewRequestOverTLS(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-func TestNewRequestRefuses(t *testing.T) {
+func TestNewRequestRejects(t *testing.T) {
 	tests := []struct {
 		name   string
 		sender hooktest.Sender
 		want   string
 	}{
 		{"secret with a line feed", hooktest.Sender{Secret: "x\n"}, "white space"},
-		{"path that is none", hooktest.Sender{Secret: secret, Path: "%zz"}, "malformed"},
+		{"malformed path", hooktest.Sender{Secret: secret, Path: "%zz"}, "malformed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -15,94 +14,94 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// A Sender delivers events to a handler or a URL as Grantex does: as a POST with
-// a chunked body, ten seconds for the whole exchange, and no redirect followed.
-// Without a 2xx it retries, whatever Retry-After says. It makes up to five
-// attempts, which begin 60, 90, 150 and 270 seconds after one another, as measured
-// with one process of Grantex (see Soonest). All have the same body, but each has
-// a new timestamp and V2 signature. Each also has a new connection, although it
-// asks for keep-alive as Grantex does.
+// A Sender delivers events to a handler or a URL as Grantex does. It sends a POST with
+// a chunked body, allows ten seconds for the whole exchange and doesn't follow
+// redirects. Without a 2xx status it retries, whatever Retry-After says, and makes up
+// to five attempts. They begin 60, 90, 150 and 270 seconds after one another, as
+// measured with one process of Grantex. See Soonest for the minimum.
 //
-// It needs a Secret and either a Handler or a URL; the zero value of every other
-// field is what Grantex does. Its methods do not change it and may be called
-// concurrently, each from the goroutine of its test.
+// All attempts have the same body. Each has a new timestamp, V2 signature and
+// connection.
+//
+// A Sender needs a Secret and either a Handler or a URL. The zero value of every other
+// field is what Grantex does. The methods don't change the Sender and are safe for
+// concurrent use, each in the goroutine of its own test.
 type Sender struct {
-	// Secret signs the deliveries: that of the handler, or another to see them
-	// refused.
+	// Secret signs the deliveries. Use another one than the handler's to see them
+	// rejected.
 	Secret string
 
-	// Handler is delivered to by a real [http.Server] over connections in
-	// memory, which work inside a [testing/synctest] bubble. What still runs in
-	// it after the last hang-up is waited for: when Deliver returns, nothing of
-	// the delivery is under way any more. If the Handler never returns, Deliver
-	// does not either. The log of the test has the stack of one that panics.
+	// Handler receives the deliveries from a real [http.Server] over connections in
+	// memory, which work inside a [testing/synctest] bubble. Deliver returns only
+	// after the Handler has returned, even if the Sender hung up before. If the
+	// Handler panics, the test's log has the stack.
 	Handler http.Handler
 
-	// Path of the request to Handler, with a query if there is one: "/" if
-	// empty. A URL has its own.
+	// Path is the path of the requests to Handler, with a query if you need one. It's
+	// "/" if empty. It must be empty if URL is set.
 	Path string
 
-	// URL is delivered to over the network, as is the one of an
-	// [net/http/httptest.Server]. Not inside a bubble: its clock stands still
-	// while anything waits for a network. With https the certificate has to be
-	// one that this machine trusts, which that of httptest.NewTLSServer is not:
-	// send it a NewRequest with the Client of that server.
+	// URL receives the deliveries over the network, for example from an
+	// [net/http/httptest.Server]. It doesn't work inside a bubble, whose clock stands
+	// still while a connection waits. With https, this machine must trust the
+	// certificate. For the server of httptest.NewTLSServer, send the request from
+	// NewRequest with that server's Client instead.
 	URL string
 
-	// Attempts is how many attempts are made, from 1 to 5: 5 if zero.
+	// Attempts is the maximum number of attempts, from 1 to 5. It's 5 if zero.
 	Attempts int
 
 	// Soonest retries as early as Grantex can: attempts begin 30, 60, 120 and 240
-	// seconds after one another. The more processes Grantex runs, the closer it
-	// comes to this.
+	// seconds after one another. The more processes Grantex runs, the closer it comes
+	// to this.
 	Soonest bool
 
-	// Legacy leaves out the timestamp and the V2 signature, like a Grantex older
-	// than 2026-08-13, or someone who replays a delivery without them.
+	// Legacy leaves out the timestamp and the V2 signature, like a Grantex older than
+	// 2026-08-13, or like an attacker who replays a delivery without them.
 	Legacy bool
 
-	// Skew is how far the clock of the Sender is ahead of the test's, behind if
+	// Skew is how far the Sender's clock is ahead of the test's. It's behind if
 	// negative.
 	Skew time.Duration
 
-	// Cut is how many of the first attempts lose their connection in the middle
-	// of the body: none if zero. The Err of such an attempt says so.
+	// Cut is the number of attempts, from the first, whose connection breaks in the
+	// middle of the body. Their Err reports it. The default is 0.
 	Cut int
 
-	// Timeout is how long an attempt may take before the Sender hangs up: 10
+	// Timeout is how long an attempt may take before the Sender hangs up. It's 10
 	// seconds if zero.
 	Timeout time.Duration
 }
 
-// Format implements [fmt.Formatter]. It leaves out the Secret, the target and the
-// path. [grantexhook.Secret] lists where fmt and others don't call it.
+// Format implements [fmt.Formatter]. It leaves out Secret, Handler, Path and URL, since
+// a path or URL may contain a token. fmt doesn't call it everywhere: see
+// [grantexhook.Secret].
 func (s Sender) Format(f fmt.State, _ rune) { io.WriteString(f, s.text()) }
 
 // MarshalText implements [encoding.TextMarshaler]. It leaves out the same fields as
-// Format.
+// Format and never fails.
 func (s Sender) MarshalText() ([]byte, error) { return []byte(s.text()), nil }
 
-// text leaves out whatever may contain a secret, for example a URL with a token.
 func (s Sender) text() string {
 	return fmt.Sprintf("hooktest.Sender{Secret: [redacted], Attempts: %d, Soonest: %t, Legacy: %t, Skew: %v, Cut: %d, Timeout: %v}",
 		s.Attempts, s.Soonest, s.Legacy, s.Skew, s.Cut, s.Timeout)
 }
 
-// Deliver delivers an event and returns the attempts that were made. It fails
-// the test if the Sender or p cannot be used (see [Body]), and if the answer is
-// 204, 205 or 304: there the real sender crashes, and here the attempts end.
-// Outside a bubble it also fails the test instead of waiting for a retry that
-// would come after the deadline of go test -timeout. Whether the event had to be
-// delivered is for the test to say.
+// Deliver delivers an event and returns its attempts. Whether the event should have
+// been delivered is for your test to check: see [Report.Delivered].
+//
+// It fails the test if the Sender can't be used, if [Body] would fail the test, or if
+// the status is 204, 205 or 304. Those crash the real sender, so Deliver doesn't retry
+// then. Outside a bubble, it also fails the test if the next retry would come after the
+// deadline of go test.
 func (s Sender) Deliver(t testing.TB, p grantexhook.Payload) Report {
 	t.Helper()
 	return s.DeliverAtOnce(t, p)[0]
 }
 
-// DeliverAtOnce is like [Sender.Deliver] for several events, or several copies
-// of one, each in a goroutine of its own. It returns, in the order of the
-// arguments, when the last of them is delivered or given up. It fails the test if
-// there is none.
+// DeliverAtOnce is like [Sender.Deliver] for several events, or several copies of one.
+// Each is delivered in its own goroutine. It returns when all are delivered or given up,
+// with the reports in the order of the arguments. Without an argument it fails the test.
 func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []Report {
 	t.Helper()
 	s.check(t)
@@ -110,32 +109,25 @@ func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []R
 	case s.Handler == nil && s.URL == "":
 		t.Fatalf("hooktest: the Sender has no target; set Handler or URL")
 	case len(payloads) == 0:
-		t.Fatalf("hooktest: there is nothing to deliver; give DeliverAtOnce at least one payload")
+		t.Fatalf("hooktest: DeliverAtOnce has no payload to deliver; pass at least one")
 	}
-	delivery := sender.Parcel{URL: s.url(t), Secret: s.Secret, Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout, Soonest: s.Soonest}
-	bodies := make([][]byte, len(payloads))
+	parcels := make([]*sender.Parcel, len(payloads))
 	for i, p := range payloads {
-		bodies[i] = Body(t, p)
+		parcels[i] = s.parcel(t, p)
 	}
 	if s.Handler != nil {
 		server := serve(t, s.Handler)
 		defer server.stop()
-		delivery.Dial = server.dial
+		for _, p := range parcels {
+			p.Dial = server.dial
+		}
 	}
-	ctx := context.Background()
-	if at, ok := deadline(t); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, at)
-		defer cancel()
-	}
+	ctx, cancel := untilDeadline(t)
+	defer cancel()
 	reports := make([]Report, len(payloads))
 	var wg sync.WaitGroup
-	for i := range payloads {
-		wg.Go(func() {
-			d := delivery
-			d.Body = bodies[i]
-			reports[i] = s.attempts(ctx, &d)
-		})
+	for i, p := range parcels {
+		wg.Go(func() { reports[i] = s.attempts(ctx, p) })
 	}
 	wg.Wait()
 	for _, r := range reports {
@@ -144,8 +136,24 @@ func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []R
 	return reports
 }
 
-// deadline returns when t has to have ended, if it has to. Inside a bubble it has
-// not, and its method panics.
+func (s Sender) parcel(t testing.TB, p grantexhook.Payload) *sender.Parcel {
+	t.Helper()
+	return &sender.Parcel{
+		URL: s.url(t), Secret: s.Secret, Body: Body(t, p),
+		Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout, Soonest: s.Soonest,
+	}
+}
+
+// untilDeadline returns a context that ends with t, as far as that is known.
+func untilDeadline(t testing.TB) (context.Context, context.CancelFunc) {
+	if at, ok := deadline(t); ok {
+		return context.WithDeadline(context.Background(), at)
+	}
+	return context.Background(), func() {}
+}
+
+// deadline returns t's deadline, if it has one. It doesn't in a bubble, where its
+// method panics.
 func deadline(t testing.TB) (at time.Time, ok bool) {
 	defer func() { recover() }()
 	if t, has := t.(interface{ Deadline() (time.Time, bool) }); has {
@@ -154,9 +162,9 @@ func deadline(t testing.TB) (at time.Time, ok bool) {
 	return at, false
 }
 
-func (s Sender) attempts(ctx context.Context, d *sender.Parcel) Report {
+func (s Sender) attempts(ctx context.Context, p *sender.Parcel) Report {
 	var r Report
-	for a := range d.Attempts(ctx) {
+	for a := range p.Attempts(ctx) {
 		r = append(r, Attempt{At: a.At, Status: a.Status, Err: a.Err, Took: a.Took})
 		if len(r) == s.Attempts {
 			break
@@ -165,7 +173,7 @@ func (s Sender) attempts(ctx context.Context, d *sender.Parcel) Report {
 	return r
 }
 
-// check fails the test if the Sender can neither deliver nor make a request.
+// check fails the test if a field is out of range. A missing target is left to Deliver.
 func (s Sender) check(t testing.TB) {
 	t.Helper()
 	if _, err := grantexhook.NewVerifier(s.Secret, nil); err != nil {
@@ -175,19 +183,12 @@ func (s Sender) check(t testing.TB) {
 	case s.Handler != nil && s.URL != "":
 		t.Fatalf("hooktest: the Sender has two targets; set either Handler or URL")
 	case s.URL != "" && s.Path != "":
-		t.Fatalf("hooktest: Sender.Path is for a Handler; the URL has a path of its own")
+		t.Fatalf("hooktest: Sender.Path is for a Handler; put the path into Sender.URL")
 	case s.Attempts < 0 || s.Attempts > sender.MaxAttempts:
-		t.Fatalf("hooktest: Sender.Attempts is %d; Grantex makes 1 to %d, and 0 stands for %[2]d", s.Attempts, sender.MaxAttempts)
+		t.Fatalf("hooktest: Sender.Attempts is %d; set it to 1 to %d, or to 0 for %[2]d", s.Attempts, sender.MaxAttempts)
 	case s.Cut < 0:
-		t.Fatalf("hooktest: Sender.Cut is %d; it must not be negative", s.Cut)
+		t.Fatalf("hooktest: Sender.Cut is %d; set it to 0 or more", s.Cut)
 	case s.Timeout < 0:
-		t.Fatalf("hooktest: Sender.Timeout is %v; it must be positive, or 0 for %v", s.Timeout, sender.Timeout)
+		t.Fatalf("hooktest: Sender.Timeout is %v; set it to more than 0, or to 0 for %v", s.Timeout, sender.Timeout)
 	}
 }
-
-// The addresses of the connections in memory are such as a server on this
-// machine sees: handlers may want to parse them.
-var (
-	serverAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}
-	clientAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 49152}
-)

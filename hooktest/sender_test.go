@@ -22,15 +22,20 @@ import (
 	"grantex.dev/grantexhook/hooktest"
 )
 
-// TestRetries holds that what fails is tried again until it succeeds, and given
-// up after five attempts.
+// TestRetries checks that failures are retried until an attempt succeeds, and given up
+// after five attempts.
 func TestRetries(t *testing.T) {
 	const fifth = "+0s 500 (took 0s)\n+1m0s 500 (took 0s)\n+2m30s 500 (took 0s)\n+5m0s 500 (took 0s)\n+9m30s "
-	for name, tt := range map[string]struct {
+	tests := []struct {
+		name     string
 		failures int
 		want     string
-	}{"the fifth succeeds": {4, fifth + "200 (took 0s)"}, "all fail": {5, fifth + "500 (took 0s)"}} {
-		t.Run(name, func(t *testing.T) {
+	}{
+		{"the fifth succeeds", 4, fifth + "200 (took 0s)"},
+		{"all fail", 5, fifth + "500 (took 0s)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
 				rec := newReceiver(t, func(context.Context) error {
@@ -89,7 +94,7 @@ func TestWithoutTheMiddleware(t *testing.T) {
 	})
 }
 
-// TestAbort holds that a connection which the handler breaks is a failure.
+// TestAbort checks that a connection that the handler breaks is a failure.
 func TestAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := newReceiver(t, func(context.Context) error { panic(http.ErrAbortHandler) })
@@ -99,8 +104,7 @@ func TestAbort(t *testing.T) {
 	})
 }
 
-// TestHandlerSees holds that a handler in memory sees what it sees of the
-// network.
+// TestHandlerSees checks that a request over memory is the same as one over the network.
 func TestHandlerSees(t *testing.T) {
 	seen := make(chan *http.Request, 2)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -126,9 +130,9 @@ func TestHandlerSees(t *testing.T) {
 	require.Equal(t, network.TransferEncoding, memory.TransferEncoding)
 }
 
-// TestNothingIsUnderWay holds that what still runs after the hang-up is waited
-// for.
-func TestNothingIsUnderWay(t *testing.T) {
+// TestDeliverWaits checks that Deliver waits for a handler that is still running after
+// the hang-up.
+func TestDeliverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
 		h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -141,10 +145,10 @@ func TestNothingIsUnderWay(t *testing.T) {
 	})
 }
 
-// TestOutsideABubble holds that a hang-up ends the context of the handler, and
-// that nothing is left of the server.
+// TestOutsideABubble checks that a hang-up ends the handler's context, and that Deliver
+// waits for the handler.
 func TestOutsideABubble(t *testing.T) {
-	var started, ended bool // not even started on a machine that is slower than the sender
+	var started, ended bool // on a slow machine, the sender may hang up before the handler starts
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		started = true
 		io.Copy(io.Discard, r.Body)
@@ -156,8 +160,7 @@ func TestOutsideABubble(t *testing.T) {
 	require.Equal(t, started, ended)
 }
 
-// TestHijack holds that a handler is waited for whose connection is no longer
-// the server's.
+// TestHijack checks that Deliver waits for a handler that took over its connection.
 func TestHijack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
@@ -185,8 +188,8 @@ func TestPanicIsLoggedByTheTest(t *testing.T) {
 	})
 }
 
-// TestDeadline holds that no retry is waited for that the deadline of the test
-// would forestall.
+// TestDeadline checks that Deliver doesn't wait for a retry that would come after the
+// test's deadline.
 func TestDeadline(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -196,11 +199,11 @@ func TestDeadline(t *testing.T) {
 		fatal    string
 		took     time.Duration
 	}{
-		{"before the first retry", time.Minute - 1, hooktest.Sender{}, 500, "attempt 2 would begin after the deadline", 0},
-		{"before the second retry", 150*time.Second - 1, hooktest.Sender{}, 500, "attempt 3 would begin after the deadline", time.Minute},
+		{"before the first retry", time.Minute - 1, hooktest.Sender{}, 500, "attempt 2 would begin after the test's deadline", 0},
+		{"before the second retry", 150*time.Second - 1, hooktest.Sender{}, 500, "attempt 3 would begin after the test's deadline", time.Minute},
 		{"after the last retry", 571 * time.Second, hooktest.Sender{}, 500, "", 570 * time.Second},
-		{"no retry is asked for", time.Second, hooktest.Sender{Attempts: 1}, 500, "", 0},
-		{"none is needed", time.Second, hooktest.Sender{}, 200, "", 0},
+		{"no retry allowed", time.Second, hooktest.Sender{Attempts: 1}, 500, "", 0},
+		{"no retry needed", time.Second, hooktest.Sender{}, 200, "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -226,16 +229,16 @@ func TestForbiddenStatuses(t *testing.T) {
 				h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
 				got := fake(func(t testing.TB) { report = hooktest.Sender{Secret: secret, Handler: h}.Deliver(t, revoked) })
 				require.Len(t, got.errors, 1)
-				require.Contains(t, got.errors[0], "CRASHES the process of the real sender")
+				require.Contains(t, got.errors[0], "crashes the real sender's process")
 				require.Contains(t, got.errors[0], http.StatusText(status))
-				require.Equal(t, []int{status}, statuses(report), "a sender that crashed does not go on")
+				require.Equal(t, []int{status}, statuses(report), "a crashed sender doesn't retry")
 				require.False(t, report.Delivered())
 			})
 		})
 	}
 }
 
-func TestDeliverRefuses(t *testing.T) {
+func TestDeliverRejects(t *testing.T) {
 	h := http.NotFoundHandler()
 	tests := []struct {
 		name   string
@@ -245,11 +248,11 @@ func TestDeliverRefuses(t *testing.T) {
 		{"no secret", hooktest.Sender{Handler: h}, "Sender.Secret: grantexhook: the secret is empty"},
 		{"two targets", hooktest.Sender{Secret: secret, Handler: h, URL: "http://example.com"}, "two targets; set either"},
 		{"path of a URL", hooktest.Sender{Secret: secret, URL: "http://example.com", Path: "/x"}, "Path is for a Handler"},
-		{"URL that is none", hooktest.Sender{Secret: secret, URL: "localhost:8080"}, "http://"},
-		{"too many attempts", hooktest.Sender{Secret: secret, Handler: h, Attempts: 6}, "Attempts is 6; Grantex makes 1 to 5, and 0 stands for 5"},
+		{"URL without a scheme", hooktest.Sender{Secret: secret, URL: "localhost:8080"}, "http://"},
+		{"too many attempts", hooktest.Sender{Secret: secret, Handler: h, Attempts: 6}, "Attempts is 6; set it to 1 to 5, or to 0 for 5"},
 		{"negative attempts", hooktest.Sender{Secret: secret, Handler: h, Attempts: -1}, "Attempts is -1"},
 		{"negative cut", hooktest.Sender{Secret: secret, Handler: h, Cut: -1}, "Cut is -1"},
-		{"negative timeout", hooktest.Sender{Secret: secret, Handler: h, Timeout: -1}, "Timeout is -1ns; it must be positive, or 0 for 10s"},
+		{"negative timeout", hooktest.Sender{Secret: secret, Handler: h, Timeout: -1}, "Timeout is -1ns; set it to more than 0, or to 0 for 10s"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -258,11 +261,11 @@ func TestDeliverRefuses(t *testing.T) {
 		})
 	}
 	requireFatal(t, "no target; set Handler or URL", func(t testing.TB) { hooktest.Sender{Secret: secret}.Deliver(t, revoked) })
-	requireFatal(t, "nothing to deliver", func(t testing.TB) { hooktest.Sender{Secret: secret, Handler: h}.DeliverAtOnce(t) })
+	requireFatal(t, "no payload to deliver; pass at least one", func(t testing.TB) { hooktest.Sender{Secret: secret, Handler: h}.DeliverAtOnce(t) })
 }
 
-// TestSenderShowsNoSecret checks that neither fmt, with verbs that don't exist too,
-// nor slog nor encoding/json shows the secret, wherever the Sender is.
+// TestSenderShowsNoSecret checks that fmt, slog and encoding/json don't show the secret,
+// wherever the Sender is. It also tries verbs that don't exist.
 func TestSenderShowsNoSecret(t *testing.T) {
 	s := hooktest.Sender{Secret: secret, Handler: http.NotFoundHandler(), Path: "/" + secret, Attempts: 2, Skew: time.Hour}
 	const want = "hooktest.Sender{Secret: [redacted], Attempts: 2, Soonest: false, Legacy: false, Skew: 1h0m0s, Cut: 0, Timeout: 0s}"

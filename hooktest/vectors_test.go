@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write testdata/vectors.json")
 
 const vectorsFile = "testdata/vectors.json"
 
-// A vector is a delivery with what a verifier has to make of it; see
+// A vector is a delivery with the result that a verifier should come to. See
 // testdata/README.md.
 type vector struct {
 	Name             string      `json:"name"`
@@ -58,7 +58,7 @@ func TestVectorsAreUpToDate(t *testing.T) {
 	}
 	have, err := os.ReadFile(vectorsFile)
 	require.NoError(t, err)
-	require.Equal(t, string(text), string(have), "run go generate")
+	require.Equal(t, string(text), string(have), "out of date; run go generate ./hooktest")
 }
 
 var expectations = map[string]error{
@@ -78,7 +78,7 @@ func TestVectors(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { verifyVector(t, v, want) })
 		})
 	}
-	require.Len(t, met, len(expectations), "each expectation is met")
+	require.Len(t, met, len(expectations), "each expectation occurs")
 }
 
 func verifyVector(t *testing.T, v vector, want error) {
@@ -105,9 +105,8 @@ func verifyVector(t *testing.T, v vector, want error) {
 	require.Equal(t, v.Expect, reason)
 }
 
-// TestVectorsOfTheReference holds that the vectors are right by themselves, and
-// that none is wrong in two ways at once, of which verifiers that look in
-// another order would name the other.
+// TestVectorsOfTheReference checks the expectations with a second verifier. It checks
+// in another order, so it fails if a vector is wrong in two ways at once.
 func TestVectorsOfTheReference(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
