@@ -1,272 +1,137 @@
 package storetest
 
 import (
-	"context"
-	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
+	"testing"
+
+	"grantex.dev/grantexhook"
 )
 
-// Cases returns the rules that [Run] checks, in a sensible order.
+// A Case checks one rule of [grantexhook.Store]. [Cases] returns them all. The zero
+// value can't be run.
+type Case struct {
+	Name string // the name of its subtest, unique
+	Rule string // what the Store must do; every failure begins with it
+
+	fix string // how to do it; every failure ends with it
+	run func(*checker)
+}
+
+// Run checks the rule on s and reports to t how s breaks it. It must run in the
+// goroutine of t. Most tests should call the function [Run] instead. Use this method in
+// a [testing/synctest] bubble, where a Store in memory doesn't have to wait for leases.
+func (c Case) Run(t testing.TB, s grantexhook.Store) {
+	t.Helper()
+	c.run(&checker{t: t, rule: c.Rule, fix: c.fix, store: s, ctx: t.Context()})
+}
+
+// Cases returns the cases that [Run] runs, simple rules first. You may change the slice.
 func Cases() []Case {
 	return slices.Clone(cases)
 }
 
 var cases = []Case{
-	{"claim-of-free", "Claim of a free id returns a token that is not zero.", claimOfFree},
-	{"claim-of-held", "Claim of an id that is claimed returns token 0 and not done.", claimOfHeld},
-	{"ids-are-independent", "What happens to one id has no effect on another.", idsAreIndependent},
-	{"ids-are-told-apart", "Ids are the same only if all their bytes are: case, spaces, quotes and pattern characters count.", idsAreToldApart},
-	{"tokens-differ", "Claim returns a token that no other claim of the id has had.", tokensDiffer},
-	{"claim-lasts", "A claim is held until its lease has expired, and no shorter.", claimLasts},
-	{"lease-expires", "An id is free again once the lease of its claim has expired.", leaseExpires},
-	{"cancelled-context", "A Claim that returns an error, as it may if its context has ended, claims nothing.", cancelledContext},
+	{
+		"claim-of-free", "Claim of a free id returns a token other than 0.",
+		"Return a new token if the Store has no entry for the id, or only an expired one.", claimOfFree,
+	},
+	{
+		"claim-of-held", "Claim of a claimed id returns token 0, done false and no error.",
+		"Don't return an error if another claim holds the id. For example, turn a duplicate-key error into token 0.", claimOfHeld,
+	},
+	{
+		"ids-are-independent", "A call for one id doesn't affect another id.",
+		"Restrict every query and every change to the id.", idsAreIndependent,
+	},
+	{
+		"ids-differ-by-bytes", "Two ids are the same only if all their bytes are. Case, spaces, quotes and pattern characters count.",
+		"Store and compare ids byte for byte. Use a binary collation, pass ids as parameters, and don't trim, fold or cut them.", idsDifferByBytes,
+	},
+	{
+		"tokens-differ", "Claim returns a token that no earlier claim of the id had.",
+		"Take tokens from a random source, or from a counter that goes on when an id is released or expires.", tokensDiffer,
+	},
+	{
+		"claim-lasts", "A claim is held until its lease expires.",
+		"Hold the claim for the whole lease. Check the unit of the duration and the time zone of the expiry.", claimLasts,
+	},
+	{
+		"lease-expires", "An id is free again when the lease of its claim has expired.",
+		"Let Claim replace a claim that has expired. Check the unit of the duration and the time zone of the expiry.", leaseExpires,
+	},
+	{
+		"cancelled-context", "A Claim whose context has ended either claims a free id, or returns an error and claims nothing.",
+		"Check the context before you claim. If it has ended, return its error and not just token 0.", cancelledContext,
+	},
 
-	{"done", "Done marks as done what is claimed.", doneAfterClaim},
-	{"done-without-claim", "Done marks an id as done even if nobody holds it.", doneWithoutClaim},
-	{"done-while-another-holds", "Done marks an id as done whoever holds it now: what was handled is handled.", doneWhileAnotherHolds},
-	{"done-after-expiry", "Done marks an id as done even if the lease of the claim has expired.", doneAfterExpiry},
-	{"done-twice", "Done may be called twice; the later time to keep counts.", doneTwice},
-	{"done-lasts", "What is done stays done for the time to keep, even if the lease of the claim ends before.", doneLasts},
-	{"keep-expires", "An id is free again once the time to keep it as done has passed, even if the lease of the claim ends later.", keepExpires},
+	{
+		"done", "Done marks a claimed id as done.",
+		"After Done, let Claim return token 0 and done true.", doneAfterClaim,
+	},
+	{
+		"done-without-claim", "Done marks an id as done even if it isn't claimed.",
+		"Add the mark if there's no entry, for example with an upsert.", doneWithoutClaim,
+	},
+	{
+		"done-while-another-holds", "Done marks an id as done even if another claim holds it.",
+		"Don't check in Done who holds the claim. The event was handled.", doneWhileAnotherHolds,
+	},
+	{
+		"done-after-expiry", "Done marks an id as done even if the lease of its claim has expired.",
+		"Don't check in Done whether the lease has expired. The event was handled.", doneAfterExpiry,
+	},
+	{
+		"done-twice", "A second Done succeeds and extends the time to keep.",
+		"Let Done overwrite an earlier mark and its expiry.", doneTwice,
+	},
+	{
+		"done-lasts", "An id stays done for the time to keep, even if the lease of its claim ends earlier.",
+		"Let Done overwrite the expiry of the claim. Check the unit of the duration.", doneLasts,
+	},
+	{
+		"keep-expires", "An id is free again after the time to keep, even if the lease of its claim would end later.",
+		"Let Done overwrite the expiry of the claim, and let Claim replace a mark that has expired.", keepExpires,
+	},
 
-	{"release", "Release frees the id at once.", releaseFrees},
-	{"release-with-another-token", "Release with a token other than that of the claim does nothing.", releaseWithAnotherToken},
-	{"release-with-token-0", "Release with token 0 does nothing.", releaseWithZero},
-	{"release-too-late", "Release after the lease has expired does not harm the next claim.", releaseTooLate},
-	{"release-of-done", "Release does not forget what is done.", releaseOfDone},
-	{"release-of-unknown", "Release of an unknown id does nothing and is no error.", releaseOfUnknown},
+	{
+		"release", "Release frees the id at once.",
+		"Remove the claim if its token matches.", releaseFrees,
+	},
+	{
+		"release-with-another-token", "Release with a token other than the claim's does nothing and returns nil.",
+		"Remove the claim only if both the id and the token match. Return nil if they don't.", releaseWithAnotherToken,
+	},
+	{
+		"release-with-token-0", "Release with token 0 does nothing and returns nil.",
+		"Return nil for token 0. Check that it matches no claim, and no entry of an id that is done.", releaseWithZero,
+	},
+	{
+		"release-too-late", "Release after the lease has expired doesn't free a later claim.",
+		"Remove the claim only if both the id and the token match.", releaseTooLate,
+	},
+	{
+		"release-of-done", "Release doesn't free an id that is done.",
+		"Let Done remove the token, or let Release skip ids that are done.", releaseOfDone,
+	},
+	{
+		"release-of-unknown", "Release of an unknown id does nothing and returns nil.",
+		"Don't return an error if there's no entry for the id.", releaseOfUnknown,
+	},
 
-	{"one-winner", "Of many that claim an id at once, exactly one gets it.", oneWinner},
-	{"one-heir", "Of many that claim an id at once when its lease has expired, exactly one gets it.", oneHeir},
-	{"concurrency", "Whatever many do at once, nobody else gets an id that is held or done, and what is released is free.", concurrency},
-	{"random-walk", "Any sequence of calls leads where the rules say.", randomWalk},
-}
-
-func claimOfFree(c *checker) {
-	c.want(freshID(), free)
-}
-
-func claimOfHeld(c *checker) {
-	id := freshID()
-	c.want(id, free)
-	c.want(id, held)
-	c.want(id, held)
-}
-
-func idsAreIndependent(c *checker) {
-	a, b, d := freshID(), freshID(), freshID()
-	token := c.want(a, free)
-	c.want(b, free)
-	c.done(d, long)
-	c.want(a, held)
-	c.release(a, token)
-	c.want(b, held)
-	c.want(d, done)
-}
-
-func idsAreToldApart(c *checker) {
-	ids := lookAlikes(freshID())
-	tokens := make([]int64, len(ids))
-	for i, id := range ids {
-		tokens[i] = c.want(id, free)
-	}
-	want := make([]state, len(ids))
-	for i, id := range ids { // neighbours look most alike
-		switch i % 3 {
-		case 0:
-			want[i] = held
-		case 1:
-			c.done(id, long)
-			want[i] = done
-		case 2:
-			c.release(id, tokens[i])
-			want[i] = free
-		}
-	}
-	for i, id := range ids {
-		c.want(id, want[i])
-	}
-}
-
-// lookAlikes returns ids that a Store might confuse with one another.
-func lookAlikes(id string) []string {
-	number := fmt.Sprint(1e9 + rand.Int64N(1e9))
-	padding := strings.Repeat("x", 220-len(id))
-	ids := []string{
-		id, strings.ToLower(id), " " + id, id[:len(id)-1],
-		number, "0" + number, number + ".0", "+" + number,
-		id + padding, id + padding + "1", id + padding + "2",
-	}
-	for _, end := range []string{
-		"a", "A", "%", "_", "*", "?", "[a]", "{a}", "^", "$", ".", ".*",
-		" ", "  ", "\t", "\n", "\r\n", "'", "''", `"`, `""`, "`", `\`, `\\`, "\\'", "/", "//", "..", ":", "::", ";", "--", "#", "&", "|", "$1", "{}", "%s", "%25",
-		"\u00e9", "e\u0301", "e", "\u00df", "ss", "SS", "\u0131", "i", "I", "\u0130", "\uff11", "1",
-		"\U0001f511", "\u4e2d", "\u00a0", "\u200b", "\u2028", "\ufeff", "\ufffd", "\x01", "\x7f",
-	} {
-		ids = append(ids, id+end)
-	}
-	return ids
-}
-
-func tokensDiffer(c *checker) {
-	id := freshID()
-	seen := make(map[int64]bool)
-	note := func(token int64) {
-		if seen[token] {
-			c.fatalf("Claim returned the token %d again", token)
-		}
-		seen[token] = true
-	}
-	for range 10 {
-		token := c.want(id, free)
-		note(token)
-		c.release(id, token)
-	}
-	note(c.claimShortly(id))
-	note(c.wantExpiry(id, held))
-	c.done(id, short)
-	note(c.wantExpiry(id, done))
-}
-
-func claimLasts(c *checker) {
-	id := freshID()
-	c.want(id, free)
-	outlast()
-	c.want(id, held)
-}
-
-func leaseExpires(c *checker) {
-	id := freshID()
-	c.claimShortly(id)
-	c.wantExpiry(id, held)
-	c.want(id, held)
-}
-
-// cancelledContext leaves it to the Store whether it looks at the context: one
-// that never waits need not.
-func cancelledContext(c *checker) {
-	id := freshID()
-	ctx, cancel := context.WithCancel(c.ctx)
-	cancel()
-	token, isDone, err := c.store.Claim(ctx, id, long)
-	switch {
-	case err != nil:
-		c.want(id, free)
-	case token == 0:
-		c.failf("Claim of a free id returned 0, %t and no error", isDone)
-	default:
-		c.want(id, held)
-	}
-}
-
-func doneAfterClaim(c *checker) {
-	id := freshID()
-	c.want(id, free)
-	c.done(id, long)
-	c.want(id, done)
-	c.want(id, done)
-}
-
-func doneWithoutClaim(c *checker) {
-	id := freshID()
-	c.done(id, long)
-	c.want(id, done)
-}
-
-func doneWhileAnotherHolds(c *checker) {
-	id := freshID()
-	c.claimShortly(id)
-	other := c.wantExpiry(id, held)
-	c.done(id, long)
-	c.want(id, done)
-	c.release(id, other)
-	c.want(id, done)
-}
-
-func doneAfterExpiry(c *checker) {
-	id := freshID()
-	c.claimShortly(id)
-	outlast()
-	c.done(id, long)
-	c.want(id, done)
-}
-
-func doneTwice(c *checker) {
-	id := freshID()
-	c.done(id, short)
-	c.done(id, long)
-	outlast()
-	c.want(id, done)
-	c.done(id, long)
-	c.want(id, done)
-}
-
-func doneLasts(c *checker) {
-	id := freshID()
-	c.claimShortly(id)
-	c.done(id, long)
-	outlast()
-	c.want(id, done)
-}
-
-func keepExpires(c *checker) {
-	id := freshID()
-	c.want(id, free)
-	c.done(id, short)
-	c.wantExpiry(id, done)
-	c.want(id, held)
-}
-
-func releaseFrees(c *checker) {
-	id := freshID()
-	c.release(id, c.want(id, free))
-	c.want(id, free)
-	c.want(id, held)
-}
-
-func releaseWithAnotherToken(c *checker) {
-	id := freshID()
-	first := c.want(id, free)
-	c.release(id, first)
-	token := c.want(id, free)
-	for _, other := range []int64{first, token + 1, token - 1, -token} {
-		c.release(id, other)
-		c.want(id, held)
-	}
-}
-
-func releaseWithZero(c *checker) {
-	id := freshID()
-	c.want(id, free)
-	c.release(id, 0)
-	c.want(id, held)
-	c.done(id, long)
-	c.release(id, 0)
-	c.want(id, done)
-}
-
-func releaseTooLate(c *checker) {
-	id := freshID()
-	first := c.claimShortly(id)
-	second := c.wantExpiry(id, held)
-	c.release(id, first)
-	c.want(id, held)
-	c.release(id, second)
-	c.want(id, free)
-}
-
-func releaseOfDone(c *checker) {
-	id := freshID()
-	token := c.want(id, free)
-	c.done(id, long)
-	c.release(id, token)
-	c.want(id, done)
-}
-
-func releaseOfUnknown(c *checker) {
-	id := freshID()
-	c.release(id, 1)
-	c.want(id, free)
+	{
+		"one-winner", "If many claim a free id at once, exactly one gets it.",
+		"Check and claim in one atomic step, for example one SQL statement.", oneWinner,
+	},
+	{
+		"one-heir", "If many claim an id when its lease has expired, exactly one gets it.",
+		"Check the expiry and claim in one atomic step, for example one SQL statement.", oneHeir,
+	},
+	{
+		"concurrency", "Under concurrent calls, an id that is held or done can't be claimed, and a released id is free.",
+		"Fix the cases above first. Then look for a check and a change that aren't one atomic step.", concurrency,
+	},
+	{
+		"random-walk", "After any sequence of calls, an id is in the state that the other rules define.",
+		"Fix the cases above first. Then repeat the calls that the failure lists.", randomWalk,
+	},
 }

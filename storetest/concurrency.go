@@ -2,8 +2,7 @@ package storetest
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,8 +24,8 @@ func oneHeir(c *checker) {
 	}
 }
 
-// wantOneWinner lets rivals claim id until one of them has got it, but not
-// beyond the end. Each of them tries once more after that, or at least once.
+// wantOneWinner lets rivals claim id until one of them gets it, or until end. Each
+// tries at least once, and once more afterwards.
 func (c *checker) wantOneWinner(id string, end time.Time) {
 	c.t.Helper()
 	var wins atomic.Int32
@@ -38,7 +37,7 @@ func (c *checker) wantOneWinner(id string, end time.Time) {
 				c.failf("%v", err)
 				return
 			case found == done:
-				c.failf("Claim found %q to be done", id)
+				c.failf("Claim found %q done, want free or held", id)
 				return
 			case found == free:
 				wins.Add(1)
@@ -46,16 +45,16 @@ func (c *checker) wantOneWinner(id string, end time.Time) {
 		}
 	})
 	if n := wins.Load(); n != 1 {
-		c.fatalf("%d of %d that claimed %q at once got it, want 1", n, rivals, id)
+		c.fatalf("%d of %d concurrent callers of Claim(%q) got a token, want 1", n, rivals, id)
 	}
 }
 
-// An event is what concurrency knows of an id.
+// An event is what the callers know about an id.
 type event struct {
 	id          string
 	holders     atomic.Int32
-	handled     atomic.Bool // before Done is called
-	doneForSure atomic.Bool // after Done has returned
+	handled     atomic.Bool // set before Done is called
+	doneForSure atomic.Bool // set after Done has returned
 }
 
 func concurrency(c *checker) {
@@ -74,8 +73,8 @@ func concurrency(c *checker) {
 	})
 }
 
-// work claims the event until it is done. It releases it the first time and
-// marks it as done the second.
+// work claims the event until it's done. It releases its first claim, and marks the
+// event as done with its second.
 func (c *checker) work(e *event) error {
 	release := true
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(poll / 10) {
@@ -85,11 +84,11 @@ func (c *checker) work(e *event) error {
 		case err != nil:
 			return err
 		case found == done && !e.handled.Load():
-			return fmt.Errorf("%q was done before Done was called", e.id)
+			return fmt.Errorf("Claim found %q done before Done was called", e.id)
 		case found == done:
 			return nil
 		case sure:
-			return fmt.Errorf("%q is %s, want done: Done has returned", e.id, found)
+			return fmt.Errorf("Claim found %q %s after Done had returned, want done", e.id, found)
 		case found == held:
 			continue
 		}
@@ -98,68 +97,40 @@ func (c *checker) work(e *event) error {
 		}
 		release = false
 	}
-	return fmt.Errorf("%q was never free for %v, although every claim of it is released", e.id, patience)
+	return fmt.Errorf("Claim never found %q free within %v, although every claim was released", e.id, patience)
 }
 
-// settle ends a claim after a while.
+// settle releases a claim or marks its event as done, after a while.
 func (c *checker) settle(e *event, token int64, release bool) error {
 	if n := e.holders.Add(1); n != 1 {
-		return fmt.Errorf("%d held %q at once", n, e.id)
+		return fmt.Errorf("%d callers held %q at once", n, e.id)
 	}
 	time.Sleep(poll / 10)
 	e.holders.Add(-1)
 	if release {
-		return c.store.Release(c.ctx, e.id, token)
+		if err := c.store.Release(c.ctx, e.id, token); err != nil {
+			return fmt.Errorf("Release(%q, %d) returned an error: %w", e.id, token, err)
+		}
+		return nil
 	}
 	e.handled.Store(true)
-	err := c.store.Done(c.ctx, e.id, long)
+	if err := c.store.Done(c.ctx, e.id, long); err != nil {
+		return fmt.Errorf("Done(%q) returned an error: %w", e.id, err)
+	}
 	e.doneForSure.Store(true)
-	return err
+	return nil
 }
 
-// A model is what an id should be, for the random walk.
-type model struct {
-	id    string
-	state state
-	token int64
-}
-
-func randomWalk(c *checker) {
-	rnd := rand.New(rand.NewPCG(1, 2)) // the same walks every time, so that a failure can be seen again
-	for range 25 {
-		c.walk(rnd)
+// together runs f in n goroutines that start at once, and waits for them.
+func together(n int, f func()) {
+	var wg sync.WaitGroup
+	begin := make(chan struct{})
+	for range n {
+		wg.Go(func() {
+			<-begin
+			f()
+		})
 	}
-}
-
-// walk takes some steps with two ids, and with any token of theirs.
-func (c *checker) walk(rnd *rand.Rand) {
-	ids := []*model{{freshID(), free, 0}, {freshID(), free, 0}}
-	tokens := []int64{0}
-	var steps []string
-	for range 20 {
-		m := ids[rnd.IntN(len(ids))]
-		switch rnd.IntN(8) {
-		case 0:
-			steps = append(steps, fmt.Sprintf("Done(%q)", m.id))
-			c.done(m.id, long)
-			m.state = done
-		case 1, 2, 3:
-			token := tokens[rnd.IntN(len(tokens))]
-			steps = append(steps, fmt.Sprintf("Release(%q, %d)", m.id, token))
-			c.release(m.id, token)
-			if m.state == held && m.token == token {
-				m.state = free
-			}
-		default:
-			steps = append(steps, fmt.Sprintf("Claim(%q)", m.id))
-			token, found := c.claim(m.id, long)
-			if found != m.state {
-				c.fatalf("Claim found %q to be %s, want %s, after\n\t%s", m.id, found, m.state, strings.Join(steps, "\n\t"))
-			}
-			if found == free {
-				m.state, m.token = held, token
-				tokens = append(tokens, token)
-			}
-		}
-	}
+	close(begin)
+	wg.Wait()
 }

@@ -18,10 +18,18 @@ import (
 	"grantex.dev/grantexhook/storetest"
 )
 
-// This one runs in real time, as the suite of a Store with a database does.
-func TestRunPassesARightStore(t *testing.T) {
+// TestRun runs in real time, like the suite of a Store with a database.
+func TestRun(t *testing.T) {
 	shared := new(grantexhook.MemoryStore)
 	storetest.Run(t, func(*testing.T) grantexhook.Store { return shared })
+}
+
+func TestExampleStore(t *testing.T) {
+	for _, c := range storetest.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			require.Empty(t, failures(t, c, func() grantexhook.Store { return newStore() }))
+		})
+	}
 }
 
 func TestCases(t *testing.T) {
@@ -36,7 +44,7 @@ func TestCases(t *testing.T) {
 	require.NotEqual(t, "changed", storetest.Cases()[0].Name)
 }
 
-// A fakeT is told of failures and does not fail.
+// A fakeT records failures and doesn't fail.
 type fakeT struct {
 	testing.TB
 	mu       sync.Mutex
@@ -51,7 +59,7 @@ func (f *fakeT) Errorf(format string, args ...any) {
 	f.failures = append(f.failures, fmt.Sprintf(format, args...))
 }
 
-// failures runs a case and returns what it reports.
+// failures runs a case in a bubble and returns the failures that it reports.
 func failures(t *testing.T, c storetest.Case, newStore func() grantexhook.Store) (reported []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +75,7 @@ func failures(t *testing.T, c storetest.Case, newStore func() grantexhook.Store)
 	return reported
 }
 
-// A brokenStore is a right one of which some method has been replaced.
+// A brokenStore is a MemoryStore with some methods replaced.
 type brokenStore struct {
 	right   grantexhook.MemoryStore
 	claim   func(ctx context.Context, id string, lease time.Duration) (int64, bool, error)
@@ -75,9 +83,9 @@ type brokenStore struct {
 	release func(ctx context.Context, id string, token int64) error
 
 	mu      sync.Mutex
-	asked   map[string]int       // how often an id was claimed
-	tokens  map[string]int64     // of the last claim that succeeded
-	expires map[string]time.Time // when the last claim does; zero if it is done
+	asked   map[string]int       // number of calls of Claim
+	tokens  map[string]int64     // the last claim's
+	expires map[string]time.Time // the last claim's; zero if the id is done
 }
 
 func newBrokenStore(breakIt func(*brokenStore)) *brokenStore {
@@ -110,21 +118,21 @@ func (s *brokenStore) Release(ctx context.Context, id string, token int64) error
 	return s.release(ctx, id, token)
 }
 
-// last returns what is known of the last claim of id that succeeded, and how
-// often id was asked for.
+// last returns the token and expiry of the last claim of id, and how often Claim was
+// called for it.
 func (s *brokenStore) last(id string) (token int64, expires time.Time, asked int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tokens[id], s.expires[id], s.asked[id]
 }
 
-// steal claims id whoever has it.
+// steal claims id even if it is held or done.
 func (s *brokenStore) steal(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 	s.right.Done(ctx, id, 0)
 	return s.right.Claim(ctx, id, lease)
 }
 
-// renameIDs breaks a Store that does not tell ids apart.
+// renameIDs makes a Store confuse ids.
 func renameIDs(rename func(string) string) func(*brokenStore) {
 	return func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
@@ -141,20 +149,20 @@ func renameIDs(rename func(string) string) func(*brokenStore) {
 
 var brokenStores = []struct {
 	name    string
-	fails   string // the cases that have to notice
+	fails   string // the cases that must fail
 	breakIt func(*brokenStore)
 }{
-	{"knows one id", "ids-are-independent ids-are-told-apart", renameIDs(func(string) string { return "" })},
-	{"folds case", "ids-are-told-apart", renameIDs(strings.ToUpper)},
-	{"ignores trailing spaces", "ids-are-told-apart", renameIDs(func(id string) string { return strings.TrimRight(id, " ") })},
-	{"ignores leading spaces", "ids-are-told-apart", renameIDs(func(id string) string { return strings.TrimLeft(id, " ") })},
-	{"ignores leading zeros", "ids-are-told-apart", renameIDs(func(id string) string { return strings.TrimLeft(id, "0") })},
-	{"cuts long ids", "ids-are-told-apart", renameIDs(func(id string) string { return id[:min(len(id), 200)] })},
-	{"unescapes ids", "ids-are-told-apart", renameIDs(func(id string) string { return strings.ReplaceAll(id, "''", "'") })},
-	{"keeps ASCII alone", "ids-are-told-apart", renameIDs(func(id string) string {
+	{"knows one id", "ids-are-independent ids-differ-by-bytes", renameIDs(func(string) string { return "" })},
+	{"folds case", "ids-differ-by-bytes", renameIDs(strings.ToUpper)},
+	{"ignores trailing spaces", "ids-differ-by-bytes", renameIDs(func(id string) string { return strings.TrimRight(id, " ") })},
+	{"ignores leading spaces", "ids-differ-by-bytes", renameIDs(func(id string) string { return strings.TrimLeft(id, " ") })},
+	{"ignores leading zeros", "ids-differ-by-bytes", renameIDs(func(id string) string { return strings.TrimLeft(id, "0") })},
+	{"cuts long ids", "ids-differ-by-bytes", renameIDs(func(id string) string { return id[:min(len(id), 200)] })},
+	{"unescapes ids", "ids-differ-by-bytes", renameIDs(func(id string) string { return strings.ReplaceAll(id, "''", "'") })},
+	{"keeps only ASCII", "ids-differ-by-bytes", renameIDs(func(id string) string {
 		return strings.Map(func(r rune) rune { return min(r, 0x80) }, id)
 	})},
-	{"takes ids for patterns", "ids-are-told-apart", func(s *brokenStore) {
+	{"uses ids as patterns", "ids-differ-by-bytes", func(s *brokenStore) {
 		s.done = func(ctx context.Context, id string, keep time.Duration) error {
 			for other := range s.asked {
 				if prefix, ok := strings.CutSuffix(id, "%"); ok && strings.HasPrefix(other, prefix) {
@@ -165,31 +173,31 @@ var brokenStores = []struct {
 		}
 	}},
 
-	{"gives no tokens", "claim-of-free", func(s *brokenStore) {
+	{"returns no tokens", "claim-of-free", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			_, done, err := s.right.Claim(ctx, id, lease)
 			return 0, done, err
 		}
 	}},
-	{"says done with a token", "claim-of-free", func(s *brokenStore) {
+	{"returns done with a token", "claim-of-free", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, done, err := s.right.Claim(ctx, id, lease)
 			return token, done || token != 0, err
 		}
 	}},
-	{"says done of what is held", "claim-of-held one-winner", func(s *brokenStore) {
+	{"returns done for a held id", "claim-of-held one-winner", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, _, err := s.right.Claim(ctx, id, lease)
 			return token, token == 0, err
 		}
 	}},
-	{"says held of what is done", "done done-without-claim", func(s *brokenStore) {
+	{"returns held for a done id", "done done-without-claim", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, _, err := s.right.Claim(ctx, id, lease)
 			return token, false, err
 		}
 	}},
-	{"fails when held", "claim-of-held one-winner one-heir concurrency random-walk", func(s *brokenStore) {
+	{"fails for a held id", "claim-of-held one-winner one-heir concurrency random-walk", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, done, err := s.right.Claim(ctx, id, lease)
 			if token == 0 && !done {
@@ -198,7 +206,7 @@ var brokenStores = []struct {
 			return token, done, err
 		}
 	}},
-	{"gives everybody the same token", "tokens-differ release-too-late release-with-another-token", func(s *brokenStore) {
+	{"always returns the same token", "tokens-differ release-too-late release-with-another-token", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, done, err := s.right.Claim(ctx, id, lease)
 			return min(token, 1), done, err
@@ -210,7 +218,7 @@ var brokenStores = []struct {
 			return nil
 		}
 	}},
-	{"takes milliseconds for microseconds", "claim-lasts", func(s *brokenStore) {
+	{"mistakes milliseconds for microseconds", "claim-lasts", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			return s.right.Claim(ctx, id, lease/1000)
 		}
@@ -220,13 +228,13 @@ var brokenStores = []struct {
 			return s.right.Claim(ctx, id, math.MaxInt64)
 		}
 	}},
-	{"looks at the context too late", "cancelled-context", func(s *brokenStore) {
+	{"checks the context too late", "cancelled-context", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, done, _ := s.right.Claim(context.WithoutCancel(ctx), id, lease)
 			return token, done, ctx.Err()
 		}
 	}},
-	{"answers held once the context has ended", "cancelled-context", func(s *brokenStore) {
+	{"returns held when the context has ended", "cancelled-context", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			if ctx.Err() != nil {
 				return 0, false, nil
@@ -238,10 +246,10 @@ var brokenStores = []struct {
 	{"forgets Done", "done", func(s *brokenStore) {
 		s.done = func(context.Context, string, time.Duration) error { return nil }
 	}},
-	{"fails at Done", "done", func(s *brokenStore) {
+	{"fails in Done", "done", func(s *brokenStore) {
 		s.done = func(context.Context, string, time.Duration) error { return errors.New("failed") }
 	}},
-	{"marks only what was claimed", "done-without-claim", func(s *brokenStore) {
+	{"marks only claimed ids", "done-without-claim", func(s *brokenStore) {
 		s.done = func(ctx context.Context, id string, keep time.Duration) error {
 			if token, _, _ := s.last(id); token == 0 {
 				return errors.New("no claim")
@@ -276,7 +284,7 @@ var brokenStores = []struct {
 	{"fails at a second Done", "done-twice", func(s *brokenStore) {
 		s.done = func(ctx context.Context, id string, keep time.Duration) error {
 			if _, done, _ := s.right.Claim(ctx, id, time.Nanosecond); done {
-				return errors.New("done already")
+				return errors.New("already done")
 			}
 			return s.right.Done(ctx, id, keep)
 		}
@@ -289,34 +297,34 @@ var brokenStores = []struct {
 			return s.right.Done(ctx, id, keep)
 		}
 	}},
-	{"keeps what is done too shortly", "done-lasts", func(s *brokenStore) {
+	{"keeps marks too shortly", "done-lasts", func(s *brokenStore) {
 		s.done = func(ctx context.Context, id string, keep time.Duration) error {
 			return s.right.Done(ctx, id, keep/1000)
 		}
 	}},
-	{"lets the lease end what is done", "done-lasts", func(s *brokenStore) {
+	{"removes marks when the lease ends", "done-lasts", func(s *brokenStore) {
 		s.done = func(ctx context.Context, id string, keep time.Duration) error {
 			_, expires, _ := s.last(id)
 			return s.right.Done(ctx, id, min(keep, max(0, time.Until(expires))))
 		}
 	}},
-	{"keeps what is done for as long as the lease", "keep-expires", func(s *brokenStore) {
+	{"keeps marks until the lease ends", "keep-expires", func(s *brokenStore) {
 		s.done = func(ctx context.Context, id string, keep time.Duration) error {
 			_, expires, _ := s.last(id)
 			return s.right.Done(ctx, id, max(keep, time.Until(expires)))
 		}
 	}},
 
-	{"does not release", "release concurrency random-walk", func(s *brokenStore) {
+	{"doesn't release", "release concurrency random-walk", func(s *brokenStore) {
 		s.release = func(context.Context, string, int64) error { return nil }
 	}},
-	{"releases without looking at the token", "release-with-another-token release-with-token-0 release-too-late random-walk", func(s *brokenStore) {
+	{"releases with any token", "release-with-another-token release-with-token-0 release-too-late random-walk", func(s *brokenStore) {
 		s.release = func(ctx context.Context, id string, _ int64) error {
 			token, _, _ := s.last(id)
 			return s.right.Release(ctx, id, token)
 		}
 	}},
-	{"takes token 0 for every token", "release-with-token-0 random-walk", func(s *brokenStore) {
+	{"treats token 0 as every token", "release-with-token-0 random-walk", func(s *brokenStore) {
 		s.release = func(ctx context.Context, id string, token int64) error {
 			if token == 0 {
 				token, _, _ = s.last(id)
@@ -324,7 +332,7 @@ var brokenStores = []struct {
 			return s.right.Release(ctx, id, token)
 		}
 	}},
-	{"takes token 0 for what is done", "release-with-token-0 random-walk", func(s *brokenStore) {
+	{"treats token 0 as a mark's token", "release-with-token-0 random-walk", func(s *brokenStore) {
 		s.release = func(ctx context.Context, id string, token int64) error {
 			if _, expires, asked := s.last(id); token == 0 && asked > 0 && expires.IsZero() {
 				return s.right.Done(ctx, id, 0)
@@ -332,7 +340,7 @@ var brokenStores = []struct {
 			return s.right.Release(ctx, id, token)
 		}
 	}},
-	{"forgets what is done at a Release", "release-of-done random-walk", func(s *brokenStore) {
+	{"releases done ids", "release-of-done random-walk", func(s *brokenStore) {
 		s.release = func(ctx context.Context, id string, token int64) error {
 			if last, _, _ := s.last(id); token == last {
 				return s.right.Done(ctx, id, 0)
@@ -340,7 +348,7 @@ var brokenStores = []struct {
 			return s.right.Release(ctx, id, token)
 		}
 	}},
-	{"fails to release what it does not know", "release-of-unknown", func(s *brokenStore) {
+	{"fails to release an unknown id", "release-of-unknown", func(s *brokenStore) {
 		s.release = func(ctx context.Context, id string, token int64) error {
 			if last, _, _ := s.last(id); last == 0 {
 				return errors.New("no such id")
@@ -349,7 +357,7 @@ var brokenStores = []struct {
 		}
 	}},
 
-	{"looks, and then claims", "one-winner", func(s *brokenStore) {
+	{"checks and then claims", "one-winner", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			_, _, asked := s.last(id)
 			if time.Sleep(time.Microsecond); asked == 0 {
@@ -358,7 +366,7 @@ var brokenStores = []struct {
 			return s.right.Claim(ctx, id, lease)
 		}
 	}},
-	{"looks for an expired lease, and then claims", "one-heir", func(s *brokenStore) {
+	{"checks for an expired lease and then claims", "one-heir", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			_, expires, _ := s.last(id)
 			expired := !expires.IsZero() && time.Now().After(expires)
@@ -368,7 +376,7 @@ var brokenStores = []struct {
 			return s.right.Claim(ctx, id, lease)
 		}
 	}},
-	{"gives in when asked again and again", "concurrency", func(s *brokenStore) {
+	{"lets the seventh Claim steal", "concurrency", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			if _, _, asked := s.last(id); asked%7 == 6 {
 				return s.steal(ctx, id, lease)
@@ -380,9 +388,9 @@ var brokenStores = []struct {
 
 func TestBrokenStoresFail(t *testing.T) {
 	cases := make(map[string]storetest.Case)
-	unbroken := make(map[string]bool) // by any of the broken stores
+	untested := make(map[string]bool)
 	for _, c := range storetest.Cases() {
-		cases[c.Name], unbroken[c.Name] = c, true
+		cases[c.Name], untested[c.Name] = c, true
 	}
 	for _, b := range brokenStores {
 		t.Run(b.name, func(t *testing.T) {
@@ -393,15 +401,16 @@ func TestBrokenStoresFail(t *testing.T) {
 				require.NotEmpty(t, reported, name)
 				for _, text := range reported {
 					require.True(t, strings.HasPrefix(text, c.Rule+"\n\t"), text)
+					require.Regexp(t, `\n\tTo fix it: [A-Z].+\.$`, text)
 				}
-				delete(unbroken, name)
+				delete(untested, name)
 			}
 		})
 	}
-	require.Empty(t, unbroken, "cases that no broken store fails")
+	require.Empty(t, untested, "cases that no broken store fails")
 }
 
-// What breaks the others is not that they are wrapped.
+// TestUnbrokenStorePasses checks that wrapping alone doesn't break a Store.
 func TestUnbrokenStorePasses(t *testing.T) {
 	for _, c := range storetest.Cases() {
 		t.Run(c.Name, func(t *testing.T) {
