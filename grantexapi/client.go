@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -34,6 +33,9 @@ const (
 
 	// callTimeout is for a nil HTTPClient, since that of net/http has none.
 	callTimeout = 30 * time.Second
+
+	// maxHeader is far more than the API sends. It bounds a host that doesn't stop.
+	maxHeader = 64 << 10
 
 	// maxAnswer is what thousands of endpoints take, or a page of deliveries to
 	// the longest of URLs.
@@ -87,9 +89,6 @@ type Client struct {
 // Format implements [fmt.Formatter]. No verb that asks it shows the APIKey.
 func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.text()) }
 
-// LogValue implements [slog.LogValuer]. It does not show the APIKey.
-func (c Client) LogValue() slog.Value { return slog.StringValue(c.text()) }
-
 // MarshalText implements [encoding.TextMarshaler]. It does not show the APIKey.
 func (c Client) MarshalText() ([]byte, error) { return []byte(c.text()), nil }
 
@@ -118,41 +117,54 @@ func call[T any](ctx context.Context, c *Client, method, path string, body []byt
 }
 
 func (c *Client) unexpected(method, path string, text []byte) error {
-	return c.failed(fmt.Errorf("%s %s: the API does not answer with such JSON as this call expects, but with %d other bytes; is Client.BaseURL right?", method, path, len(text)))
+	return c.failed(fmt.Errorf("%s %s: unexpected response (%d bytes, not the expected JSON); is Client.BaseURL right?", method, path, len(text)))
 }
 
-// do sends a request, once, and returns the body of an answer with 2xx.
+// do sends a request once and returns the body of a 2xx response.
 func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	var conn connection
-	req, err := c.request(conn.watch(ctx), method, path, body)
+	req, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http().Do(req)
+	resp, err := c.send(c.http(), req)
 	if err != nil {
-		failed := c.failed(err)
-		failed.unheard = conn.none()
-		return nil, failed
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode < 200 { // the body of 101 is the connection, which has no end and knows no context
-		return nil, c.failed(fmt.Errorf("%s %s: the answer is %d, which is none; is Client.BaseURL right?", method, path, resp.StatusCode))
-	}
-	if resp.Request != nil && resp.Request.Response != nil { // set where a client within a Transport did so
-		failed := c.failed(fmt.Errorf("%s %s: Client.HTTPClient followed a redirect; it must not", method, path))
-		failed.lasting = true
-		return nil, failed
-	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case resp.StatusCode > 299:
 		return nil, newError(resp, text, string(c.APIKey)) // whatever of it could be read
 	case err != nil:
-		return nil, c.failed(fmt.Errorf("%s %s: reading the answer: %w", method, path, err))
+		return nil, c.failed(fmt.Errorf("%s %s: reading the response: %w", method, path, err))
 	case len(text) > maxAnswer:
-		return nil, c.failed(fmt.Errorf("%s %s: the answer is larger than %d bytes", method, path, maxAnswer))
+		return nil, c.failed(fmt.Errorf("%s %s: the response is larger than %d bytes", method, path, maxAnswer))
 	}
 	return text, nil
+}
+
+// send returns the response to a request, which h sends once. A response that can't
+// be one is an error.
+func (c *Client) send(h *http.Client, req *http.Request) (*http.Response, error) {
+	var conn connection
+	resp, err := h.Do(req.WithContext(conn.watch(req.Context())))
+	if err != nil {
+		failed := c.failed(err)
+		failed.unheard = conn.none()
+		return nil, failed
+	}
+	var failed *callError
+	switch call := req.Method + " " + req.URL.RequestURI(); {
+	case resp.StatusCode < 200: // the body of 101 is the connection, which has no end and knows no context
+		failed = c.failed(fmt.Errorf("%s: unexpected status %d; is Client.BaseURL right?", call, resp.StatusCode))
+	case resp.Request != nil && resp.Request.Response != nil: // set if a client within a Transport followed a redirect
+		failed = c.failed(fmt.Errorf("%s: Client.HTTPClient followed a redirect; it must not", call))
+		failed.lasting = true
+	default:
+		return resp, nil
+	}
+	resp.Body.Close()
+	return nil, failed
 }
 
 func (c *Client) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
@@ -178,16 +190,28 @@ func (c *Client) request(ctx context.Context, method, path string, body []byte) 
 	return req, nil
 }
 
-// http returns a client that follows no redirect: a 307 or 308 would repeat a
-// POST, and the APIKey is for nobody else.
+// http returns a client that follows no redirect. A 307 or 308 would repeat a POST,
+// and the APIKey is only for the API.
 func (c *Client) http() *http.Client {
-	h := http.Client{Timeout: callTimeout}
+	h := http.Client{Timeout: callTimeout, Transport: transport()}
 	if c.HTTPClient != nil {
 		h = *c.HTTPClient
 	}
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &h
 }
+
+// transport returns the Transport of a nil HTTPClient: http.DefaultTransport, but
+// with less room for headers.
+var transport = sync.OnceValue(func() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.MaxResponseHeaderBytes = maxHeader
+	return t
+})
 
 // base returns where the API is, without a slash at the end. Its error does not
 // quote what it was given: an API key in the wrong place would be in it.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -121,21 +120,21 @@ func TestClientRefusesAnswers(t *testing.T) {
 		delete bool // refuses it too
 		want   string
 	}{
-		{"empty", says(200, ""), false, "with 0 other bytes"},
-		{"no content", says(204, ""), false, "with 0 other bytes"},
-		{"page", says(200, "<html>sign in</html>"), true, "with 20 other bytes; is Client.BaseURL right?"},
-		{"other object", says(200, "{}"), false, "with 2 other bytes"},
-		{"null", says(200, `{"webhooks":null,"deliveries":null}`), false, "other bytes"},
-		{"null among them", says(200, `{"webhooks":[null],"deliveries":[null],"total":1,"page":1}`), false, "other bytes"},
-		{"no ID", says(200, `{"webhooks":[{"id":"wh_1"},{"url":"https://example.com"}],"deliveries":[{"id":"whd_1"},{"eventId":"evt_1"}],"total":2,"page":1}`), false, "other bytes"},
-		{"array", says(200, "[]"), false, "with 2 other bytes"},
-		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), true, "other bytes"},
-		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), true, "with 33 other bytes"},
-		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), false, "other bytes"},
-		{"wrong types among right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,"id":"wh_1","secret":["`+secret+`"]}`), false, "other bytes"},
-		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), true, "the answer is larger than 1048576 bytes"},
-		{"cut", cut(200, `{"webhooks":[`), true, "reading the answer: unexpected EOF"},
-		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), true, "the answer is 101, which is none; is Client.BaseURL right?"},
+		{"empty", says(200, ""), false, "unexpected response (0 bytes, not the expected JSON)"},
+		{"no content", says(204, ""), false, "unexpected response (0 bytes, not the expected JSON)"},
+		{"page", says(200, "<html>sign in</html>"), true, "unexpected response (20 bytes, not the expected JSON); is Client.BaseURL right?"},
+		{"other object", says(200, "{}"), false, "unexpected response (2 bytes, not the expected JSON)"},
+		{"null", says(200, `{"webhooks":null,"deliveries":null}`), false, "bytes, not the expected JSON)"},
+		{"null among them", says(200, `{"webhooks":[null],"deliveries":[null],"total":1,"page":1}`), false, "bytes, not the expected JSON)"},
+		{"no ID", says(200, `{"webhooks":[{"id":"wh_1"},{"url":"https://example.com"}],"deliveries":[{"id":"whd_1"},{"eventId":"evt_1"}],"total":2,"page":1}`), false, "bytes, not the expected JSON)"},
+		{"array", says(200, "[]"), false, "unexpected response (2 bytes, not the expected JSON)"},
+		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), true, "bytes, not the expected JSON)"},
+		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), true, "unexpected response (33 bytes, not the expected JSON)"},
+		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), false, "bytes, not the expected JSON)"},
+		{"wrong types among right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,"id":"wh_1","secret":["`+secret+`"]}`), false, "bytes, not the expected JSON)"},
+		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), true, "the response is larger than 1048576 bytes"},
+		{"cut", cut(200, `{"webhooks":[`), true, "reading the response: unexpected EOF"},
+		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), true, "unexpected status 101; is Client.BaseURL right?"},
 	}
 	for _, tt := range tests {
 		for _, call := range everyCall {
@@ -339,8 +338,14 @@ func TestClientTimeout(t *testing.T) {
 		for _, call := range everyCall {
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					serveDefaultTransport(t, tt.answer)
-					c := &grantexapi.Client{APIKey: apiKey, BaseURL: "http://pipe", HTTPClient: tt.own}
+					transport := servePipes(t, tt.answer)
+					own := tt.own
+					if own == nil {
+						grantexapi.SetTransport(t, transport)
+					} else {
+						own = &http.Client{Timeout: own.Timeout, Transport: transport}
+					}
+					c := &grantexapi.Client{APIKey: apiKey, BaseURL: "http://pipe", HTTPClient: own}
 					start := time.Now()
 					err := call.call(t.Context(), c)
 					require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -350,16 +355,6 @@ func TestClientTimeout(t *testing.T) {
 			})
 		}
 	}
-}
-
-// serveDefaultTransport lets http.DefaultTransport end at a server in memory.
-func serveDefaultTransport(t *testing.T, h http.Handler) {
-	t.Helper()
-	conn := dialPipe(t, &http.Server{Handler: h})
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
-	before := http.DefaultTransport
-	http.DefaultTransport = transport
-	t.Cleanup(func() { transport.CloseIdleConnections(); http.DefaultTransport = before })
 }
 
 // What the other side sends may be quoted by net/http, and may be an echo.
@@ -400,7 +395,6 @@ func TestClientShowsNoKey(t *testing.T) {
 	requireNotShown(t, apiKey, fmt.Sprintf("%v %+[1]v %#[1]v", struct{ c *grantexapi.Client }{&c}), "%T", c)
 	const want = "grantexapi.Client{BaseURL: https://api.example.com, APIKey: [redacted]}"
 	require.Equal(t, want, fmt.Sprintf("%+v", c))
-	require.Equal(t, want, c.LogValue().String())
 	text, err := json.Marshal(&c)
 	require.NoError(t, err)
 	require.JSONEq(t, `"`+want+`"`, string(text))

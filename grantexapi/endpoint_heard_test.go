@@ -136,7 +136,7 @@ func TestMaybeCreated(t *testing.T) {
 		{"placeholder", says(201, `{"id":"wh_1","secret":"[redacted]"}`), true, "is Client.BaseURL right?"},
 		{"secret of another type", says(201, `{"id":"wh_1","secret":["`+secret+`"]}`), true, "is Client.BaseURL right?"},
 		{"no content", says(204, ``), true, "is Client.BaseURL right?"},
-		{"cut", cut(201, `{"id":"wh_1","secret":"`+secret), true, "reading the answer"},
+		{"cut", cut(201, `{"id":"wh_1","secret":"`+secret), true, "reading the response"},
 		{"500", says(500, ``), true, "500: Internal Server Error"},
 		{"502", says(502, ``), true, "502: Bad Gateway"},
 		{"504", says(504, ``), true, "504: Gateway Timeout"},

@@ -310,7 +310,7 @@ func TestDeliveriesRefusesPages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAPI(t, pages(101, 0), says(200, `{"deliveries":[{"id":"1"}],`+tt.second+`}`))
 			got, err := collect(a.client().Deliveries(t.Context(), "wh_1", ""))
-			require.ErrorContains(t, err, "/deliveries?page=2&pageSize=100: the API does not answer with such JSON")
+			require.ErrorContains(t, err, "/deliveries?page=2&pageSize=100: unexpected response (")
 			require.Len(t, got, 100)
 		})
 	}
@@ -371,9 +371,9 @@ func TestArgumentsAreRefused(t *testing.T) {
 		{"delete ..", remove, "..", `grantexapi: ".." is not an endpoint ID`},
 		{"deliveries of nothing", deliveries, "", "grantexapi: the endpoint ID is empty"},
 		{"deliveries of ..", deliveries, "..", `grantexapi: ".." is not an endpoint ID`},
-		{"other status", withStatus, "bogus", `grantexapi: "bogus" is no status of a delivery; give "pending", "delivered", "failed" or none`},
-		{"status in capitals", withStatus, "DELIVERED", `grantexapi: "DELIVERED" is no status`},
-		{"status and more", withStatus, "failed&page=1", `grantexapi: "failed&page=1" is no status`},
+		{"other status", withStatus, "bogus", `grantexapi: unknown delivery status "bogus"; use StatusPending, StatusDelivered, StatusFailed, or "" for all`},
+		{"status in capitals", withStatus, "DELIVERED", `grantexapi: unknown delivery status "DELIVERED"`},
+		{"status and more", withStatus, "failed&page=1", `grantexapi: unknown delivery status "failed&page=1"`},
 		{"rotate nothing", rotate, "", "grantexapi: the endpoint ID is empty"},
 	}
 	for _, tt := range tests {

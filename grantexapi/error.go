@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -43,6 +42,15 @@ func (e *Error) Error() string {
 	}
 	return text
 }
+
+// isTooManyStreams reports whether the account has as many event streams as Grantex
+// allows.
+func (e *Error) isTooManyStreams() bool {
+	return e.StatusCode == http.StatusTooManyRequests && e.Code == "TOO_MANY_CONNECTIONS"
+}
+
+// maxRetryAfter bounds what a response can make a caller wait.
+const maxRetryAfter = time.Hour
 
 // The most characters that are kept of what others wrote.
 const (
@@ -107,14 +115,14 @@ func clean(text, apiKey string, limit int) string {
 	return text
 }
 
-// retryAfter reads the header Retry-After, which holds seconds or a date (RFC
-// 9110, section 10.2.3).
+// retryAfter reads the header Retry-After, which holds seconds or a date (RFC 9110,
+// section 10.2.3).
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(math.MaxInt64/time.Second))) * time.Second
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(now))
+		return min(max(0, at.Sub(now)), maxRetryAfter)
 	}
 	return 0
 }

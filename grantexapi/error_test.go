@@ -144,7 +144,8 @@ func TestErrorRetryAfter(t *testing.T) {
 		})).RetryAfter
 	}
 	require.Equal(t, 60*time.Second, waits("60"))
-	require.InDelta(t, time.Hour, waits(time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), float64(time.Minute))
+	require.InDelta(t, 30*time.Minute, waits(time.Now().Add(30*time.Minute).UTC().Format(http.TimeFormat)), float64(time.Minute))
+	require.Equal(t, time.Hour, waits("99999999999999999"))
 	require.Zero(t, waits("soon"))
 }
 

@@ -2,6 +2,7 @@ package grantexapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -53,20 +54,30 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { close(l.done); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// dialPipe starts the server in memory and connects to it, in a bubble. Both end
-// with the test.
-func dialPipe(t *testing.T, s *http.Server) net.Conn {
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// servePipes starts a server in memory, in a bubble, and returns a Transport whose
+// connections all end there. Both end with the test.
+func servePipes(t *testing.T, h http.Handler) *http.Transport {
 	t.Helper()
 	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
+	s := &http.Server{Handler: h}
 	go s.Serve(l)
+	transport := &http.Transport{DialContext: l.dial}
 	t.Cleanup(func() {
 		s.Close()
+		transport.CloseIdleConnections()
 		time.Sleep(time.Second) // net/http lingers for half of it over a connection it closes
 	})
-	client, server := net.Pipe()
-	l.conns <- server
-	t.Cleanup(func() { client.Close() })
-	return client
+	return transport
 }
 
 // verbs are fmt's verbs, some that don't exist, and flags. %p and %w call no

@@ -166,7 +166,7 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 		return deliveryPage{}, err
 	}
 	if !slices.Contains([]string{"", StatusPending, StatusDelivered, StatusFailed}, status) {
-		return deliveryPage{}, fmt.Errorf("grantexapi: %q is no status of a delivery; give %q, %q, %q or none", status, StatusPending, StatusDelivered, StatusFailed)
+		return deliveryPage{}, fmt.Errorf(`grantexapi: unknown delivery status %q; use StatusPending, StatusDelivered, StatusFailed, or "" for all`, status)
 	}
 	query := url.Values{"page": {strconv.Itoa(page)}, "pageSize": {strconv.Itoa(pageSize)}}
 	if status != "" { // the API refuses an empty one
