@@ -1,4 +1,4 @@
-// Command nethttp receives the webhooks of Grantex with net/http.
+// Command nethttp receives Grantex webhooks with net/http.
 package main
 
 import (
@@ -7,60 +7,39 @@ import (
 	"log"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"grantex.dev/grantexhook"
 )
 
 func main() {
-	v, err := grantexhook.NewVerifier(os.Getenv("GRANTEX_WEBHOOK_SECRET"), &grantexhook.Options{RequireTimestamp: true})
+	h, err := handler(os.Getenv("GRANTEX_WEBHOOK_SECRET"))
 	if err != nil {
 		log.Fatal(err)
 	}
+	s := &http.Server{Addr: cmp.Or(os.Getenv("ADDR"), ":8080"), Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	log.Fatal(s.ListenAndServe())
+}
 
+func handler(secret string) (http.Handler, error) {
+	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{RequireTimestamp: true})
+	if err != nil {
+		return nil, err
+	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
 		log.Printf("grant %q: agent %q may use %q", e.Data.GrantID, e.Data.AgentID, e.Data.Scopes)
-		return nil // handled; an error would make Grantex try again
+		return nil // handled; after an error, Grantex retries
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		log.Printf("grant %q: revoked, delegated grants too: %t", e.Data.GrantID, e.Data.Cascade)
+		log.Printf("grant %q: revoked, descendants included: %t", e.Data.GrantID, e.Data.Cascade)
 		return nil
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error {
-		log.Printf("grant %q: token %q until %v", e.Data.GrantID, e.Data.TokenID, e.Data.ExpiresAt)
+		log.Printf("grant %q: token %q is valid until %v", e.Data.GrantID, e.Data.TokenID, e.Data.ExpiresAt)
 		return nil
 	})
-
 	mux := http.NewServeMux()
 	mux.Handle("POST /webhooks/grantex", v.Middleware(&d))
-	serve(&http.Server{
-		Addr:              cmp.Or(os.Getenv("ADDR"), ":8080"),
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      25 * time.Second, // longer than reading, handling and telling the Store may take
-		IdleTimeout:       2 * time.Minute,
-	})
-}
-
-// serve runs s until the process is told to stop, and lets handlers finish.
-func serve(s *http.Server) {
-	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	stopped := make(chan error)
-	go func() {
-		<-stop.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-		defer cancel()
-		stopped <- s.Shutdown(ctx)
-	}()
-	log.Printf("listening on %s", s.Addr)
-	if err := s.ListenAndServe(); err != http.ErrServerClosed {
-		log.Fatal(err)
-	}
-	if err := <-stopped; err != nil {
-		log.Fatal(err)
-	}
+	return mux, nil
 }
