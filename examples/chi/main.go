@@ -1,10 +1,11 @@
-// Command chi receives the webhooks of Grantex with the router chi.
+// Command chi receives Grantex webhooks with the chi router and shuts down gracefully.
 package main
 
 import (
 	"cmp"
 	"context"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -18,53 +19,66 @@ import (
 )
 
 func main() {
-	v, err := grantexhook.NewVerifier(os.Getenv("GRANTEX_WEBHOOK_SECRET"), &grantexhook.Options{RequireTimestamp: true})
-	if err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
 		log.Fatal(err)
 	}
+}
 
+func run(ctx context.Context) error {
+	h, err := handler(os.Getenv("GRANTEX_WEBHOOK_SECRET"))
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", cmp.Or(os.Getenv("ADDR"), ":8080"))
+	if err != nil {
+		return err
+	}
+	log.Printf("listening on %s", l.Addr())
+	return serve(ctx, l, h)
+}
+
+func handler(secret string) (http.Handler, error) {
+	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{RequireTimestamp: true})
+	if err != nil {
+		return nil, err
+	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
 		log.Printf("grant %q: agent %q may use %q", e.Data.GrantID, e.Data.AgentID, e.Data.Scopes)
-		return nil // handled; an error would make Grantex try again
+		return nil // handled; after an error, Grantex retries
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		log.Printf("grant %q: revoked, delegated grants too: %t", e.Data.GrantID, e.Data.Cascade)
+		log.Printf("grant %q: revoked, descendants included: %t", e.Data.GrantID, e.Data.Cascade)
 		return nil
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error {
-		log.Printf("grant %q: token %q until %v", e.Data.GrantID, e.Data.TokenID, e.Data.ExpiresAt)
+		log.Printf("grant %q: token %q is valid until %v", e.Data.GrantID, e.Data.TokenID, e.Data.ExpiresAt)
 		return nil
 	})
-
 	r := chi.NewRouter()
 	r.Use(middleware.RequestID, middleware.Logger, middleware.Recoverer)
 	r.With(v.Middleware).Method(http.MethodPost, "/webhooks/grantex", &d)
-	serve(&http.Server{
-		Addr:              cmp.Or(os.Getenv("ADDR"), ":8080"),
-		Handler:           r,
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      25 * time.Second, // longer than reading, handling and telling the Store may take
-		IdleTimeout:       2 * time.Minute,
-	})
+	return r, nil
 }
 
-// serve runs s until the process is told to stop, and lets handlers finish.
-func serve(s *http.Server) {
-	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	stopped := make(chan error)
-	go func() {
-		<-stop.Done()
+// serve runs until ctx ends. Requests in flight then have 15 seconds to finish.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      25 * time.Second, // reading takes up to 10 s, handling 9 s and recording the outcome 2 s
+		IdleTimeout:       2 * time.Minute,
+	}
+	stopped := make(chan error, 1)
+	defer context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		defer cancel()
 		stopped <- s.Shutdown(ctx)
-	}()
-	log.Printf("listening on %s", s.Addr)
-	if err := s.ListenAndServe(); err != http.ErrServerClosed {
-		log.Fatal(err)
+	})()
+	if err := s.Serve(l); err != http.ErrServerClosed {
+		return err
 	}
-	if err := <-stopped; err != nil {
-		log.Fatal(err)
-	}
+	return <-stopped
 }
