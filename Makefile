@@ -27,8 +27,8 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## send signed, repeated, forged and stale deliveries to examples/nethttp
-	@go run ./internal/demo
+demo: ## send signed, repeated, stale and forged deliveries to examples/nethttp
+	@cd examples/nethttp && go test -count=1 -run TestDemo
 
 test: ## test every module, with the race detector where there is one
 	$(call each,go test $(RACE) -shuffle=on -count=1 ./...)
