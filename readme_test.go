@@ -1,25 +1,31 @@
 package grantexhook_test
 
 import (
-	"bytes"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadme holds that the program in the README is the one that compiles, and
-// that a reader meets it at once.
+// TestReadme checks that the README's program and test are those that compile, and
+// that the README stays short.
 func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	program, err := os.ReadFile("examples/nethttp/main.go")
-	require.NoError(t, err)
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		return string(text)
+	}
+	readme := read("README.md")
+	before, _, found := strings.Cut(readme, "```go\n"+read("examples/nethttp/main.go")+"```\n")
+	require.True(t, found, "the README must show examples/nethttp/main.go, byte for byte")
+	require.Contains(t, readme, "```go\n"+read("examples/nethttp/handler_test.go")+"```\n")
 
-	before, after, found := bytes.Cut(readme, []byte("```go\n"))
-	require.True(t, found)
-	shown, _, found := bytes.Cut(after, []byte("```\n"))
-	require.True(t, found)
-	require.Equal(t, string(program), string(shown))
-	require.LessOrEqual(t, bytes.Count(before, []byte("\n"))+1, 15, "line of the program")
+	require.LessOrEqual(t, strings.Count(before, "\n"), 29, "lines before the program")
+	require.LessOrEqual(t, len(strings.Fields(readme)), 1300, "words")
+	for line := range strings.Lines(readme) {
+		if strings.HasPrefix(line, "|") {
+			require.LessOrEqual(t, len(line), 121, line)
+		}
+	}
 }
