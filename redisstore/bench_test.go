@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What an event costs that is handled: Claim and Done.
+// BenchmarkClaimDone measures the calls for an event that is handled.
 func BenchmarkClaimDone(b *testing.B) {
 	s, _, _ := open(b)
 	ctx := b.Context()

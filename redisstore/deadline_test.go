@@ -12,41 +12,41 @@ import (
 	"grantex.dev/grantexhook/redisstore"
 )
 
-// A kind of client has options that New knows.
+// A kind is a type of client whose options New checks.
 type kind struct {
 	name string
-	make func(addr string, heedsDeadlines bool) redis.UniversalClient
+	make func(addr string, respectsDeadlines bool) redis.UniversalClient
 }
 
 var kinds = []kind{
-	{"Client", func(addr string, heeds bool) redis.UniversalClient {
-		return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: heeds})
+	{"Client", func(addr string, respects bool) redis.UniversalClient {
+		return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: respects})
 	}},
-	{"ClusterClient", func(addr string, heeds bool) redis.UniversalClient {
-		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}, ContextTimeoutEnabled: heeds})
+	{"ClusterClient", func(addr string, respects bool) redis.UniversalClient {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}, ContextTimeoutEnabled: respects})
 	}},
-	{"Ring", func(addr string, heeds bool) redis.UniversalClient {
-		return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": addr}, ContextTimeoutEnabled: heeds})
+	{"Ring", func(addr string, respects bool) redis.UniversalClient {
+		return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": addr}, ContextTimeoutEnabled: respects})
 	}},
 }
 
-// failovers are of the same types. They take seconds to close if they were used
-// where no Sentinel answers.
+// failovers make clients of the same types. After use without a Sentinel, these take
+// seconds to close.
 var failovers = []kind{
-	{"failover Client", func(addr string, heeds bool) redis.UniversalClient {
-		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "a", SentinelAddrs: []string{addr}, ContextTimeoutEnabled: heeds})
+	{"failover Client", func(addr string, respects bool) redis.UniversalClient {
+		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "a", SentinelAddrs: []string{addr}, ContextTimeoutEnabled: respects})
 	}},
-	{"failover ClusterClient", func(addr string, heeds bool) redis.UniversalClient {
-		return redis.NewFailoverClusterClient(&redis.FailoverOptions{MasterName: "a", SentinelAddrs: []string{addr}, ContextTimeoutEnabled: heeds})
+	{"failover ClusterClient", func(addr string, respects bool) redis.UniversalClient {
+		return redis.NewFailoverClusterClient(&redis.FailoverOptions{MasterName: "a", SentinelAddrs: []string{addr}, ContextTimeoutEnabled: respects})
 	}},
 }
 
-func TestNewRefusesDeafClients(t *testing.T) {
+func TestNewRejectsClientsThatIgnoreDeadlines(t *testing.T) {
 	for _, kind := range slices.Concat(kinds, failovers) {
 		t.Run(kind.name, func(t *testing.T) {
-			deaf := kind.make("127.0.0.1:1", false)
-			defer deaf.Close()
-			s, err := redisstore.New(deaf, nil)
+			ignores := kind.make("127.0.0.1:1", false)
+			defer ignores.Close()
+			s, err := redisstore.New(ignores, nil)
 			require.Nil(t, s)
 			require.ErrorContains(t, err, "redisstore: ")
 			require.ErrorContains(t, err, "set ContextTimeoutEnabled: true")
@@ -60,7 +60,7 @@ func TestNewRefusesDeafClients(t *testing.T) {
 	}
 }
 
-func TestNewRefusesNil(t *testing.T) {
+func TestNewRejectsNil(t *testing.T) {
 	tests := []struct {
 		name   string
 		client redis.UniversalClient
@@ -80,16 +80,16 @@ func TestNewRefusesNil(t *testing.T) {
 	}
 }
 
-// Of a client that is none of go-redis', New cannot know.
-func TestNewTakesOtherClients(t *testing.T) {
+// TestNewAcceptsOtherClients checks that New accepts a type whose options it can't check.
+func TestNewAcceptsOtherClients(t *testing.T) {
 	client := redis.NewClient(&redis.Options{})
 	defer client.Close()
 	_, err := redisstore.New(struct{ *redis.Client }{client}, nil)
 	require.NoError(t, err)
 }
 
-// A Redis that does not answer holds nobody beyond the deadline. Without
-// ContextTimeoutEnabled it would for five seconds.
+// TestHungServer checks that calls return after the deadline. Without
+// ContextTimeoutEnabled they would return after five seconds.
 func TestHungServer(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {

@@ -19,24 +19,24 @@ import (
 	"grantex.dev/grantexhook/redisstore"
 )
 
-// address names the Redis to test with. Its name is one that nobody gives to a
-// Redis in production.
+// address is the environment variable with the URL of the Redis to test with. Its name
+// can't be confused with a variable for production.
 const address = "GRANTEXHOOK_TEST_REDIS"
 
-// options are those of the Redis to test with; without one, the test is skipped,
-// or fails in CI.
+// options returns the options of the Redis to test with. Without a Redis it skips the
+// test, or fails it in CI.
 func options(t testing.TB) *redis.Options {
 	t.Helper()
 	opts, err := redis.ParseURL(cmp.Or(os.Getenv(address), "redis://127.0.0.1:6379/0"))
 	if err != nil {
-		t.Fatal(address + " is not a redis:// URL") // the error would quote it
+		t.Fatal(address + " isn't a redis:// URL") // the error would quote it
 	}
 	opts.ContextTimeoutEnabled = true
 	if err := ping(*opts); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("no Redis answers at %s: %v", opts.Addr, err)
 		}
-		t.Skipf("no Redis answers at %s (%v); start one with \"redis-server --port 6379\", or name another in %s as redis://host:port/0", opts.Addr, err, address)
+		t.Skipf("no Redis answers at %s (%v); start one with \"redis-server --port 6379\", or set %s to redis://host:port/0", opts.Addr, err, address)
 	}
 	return opts
 }
@@ -46,7 +46,7 @@ var pinged struct {
 	err error
 }
 
-// ping asks once, since a Redis that is not there takes its time to say so.
+// ping pings only once, since a missing Redis takes a while to fail.
 func ping(opts redis.Options) error {
 	pinged.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -71,7 +71,7 @@ func newStore(t testing.TB, client redis.UniversalClient, prefix string) *rediss
 	return s
 }
 
-// freshPrefix returns one that no other test has, and removes its keys at the end.
+// freshPrefix returns a prefix that no other test has. Its keys are removed at the end.
 func freshPrefix(t testing.TB, client *redis.Client) string {
 	prefix := "grantexhook-test:" + rand.Text() + ":"
 	t.Cleanup(func() {
@@ -85,7 +85,7 @@ func freshPrefix(t testing.TB, client *redis.Client) string {
 	return prefix
 }
 
-// open returns a Store on the Redis to test with, and what it is made of.
+// open returns a Store on the Redis to test with, and its client and prefix.
 func open(t testing.TB) (s *redisstore.Store, client *redis.Client, prefix string) {
 	t.Helper()
 	client = dial(t, options(t))
@@ -93,7 +93,7 @@ func open(t testing.TB) (s *redisstore.Store, client *redis.Client, prefix strin
 	return newStore(t, client, prefix), client, prefix
 }
 
-// How a Claim finds an id.
+// The states in which a Claim can find an id.
 const (
 	free = "free" // and now claimed
 	held = "held"
@@ -104,7 +104,7 @@ func try(t testing.TB, s *redisstore.Store, id string, lease time.Duration) (tok
 	t.Helper()
 	token, isDone, err := s.Claim(t.Context(), id, lease)
 	require.NoError(t, err)
-	require.False(t, token != 0 && isDone, "a token, and done")
+	require.False(t, token != 0 && isDone, "both a token and done")
 	switch {
 	case token != 0:
 		return token, free
@@ -114,7 +114,7 @@ func try(t testing.TB, s *redisstore.Store, id string, lease time.Duration) (tok
 	return 0, held
 }
 
-// want claims id, which has to be found like that, for a minute.
+// want claims id for a minute and checks the state that it finds.
 func want(t testing.TB, s *redisstore.Store, id, found string) (token int64) {
 	t.Helper()
 	token, was := try(t, s, id, time.Minute)
@@ -122,8 +122,8 @@ func want(t testing.TB, s *redisstore.Store, id, found string) (token int64) {
 	return token
 }
 
-// wantExpiry claims id for a minute once it is free. Until then it has to be found
-// like that.
+// wantExpiry claims id for a minute as soon as it is free. Until then id must be in the
+// state before.
 func wantExpiry(t testing.TB, s *redisstore.Store, id, before string) (token int64) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
@@ -133,11 +133,11 @@ func wantExpiry(t testing.TB, s *redisstore.Store, id, before string) (token int
 		}
 		require.Equal(t, before, found)
 	}
-	require.Fail(t, "it does not expire")
+	require.Fail(t, "the id doesn't become free")
 	return 0
 }
 
-// calls are the methods of a Store, with what the errors of each begin with.
+// calls are the methods of a Store. Their names begin their errors.
 var calls = []struct {
 	name string
 	call func(context.Context, *redisstore.Store, string) error
@@ -150,14 +150,14 @@ var calls = []struct {
 	{"release", func(ctx context.Context, s *redisstore.Store, id string) error { return s.Release(ctx, id, 1) }},
 }
 
-// A proxy stands between a client and the Redis to test with.
+// A proxy is between a client and the Redis to test with.
 type proxy struct {
-	lose atomic.Bool // the next answer, and the connection with it
-	mute atomic.Bool // no answer goes through
+	lose atomic.Bool // drop the next response and its connection
+	mute atomic.Bool // hold back all responses
 }
 
-// listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine
-// whose loopback has only IPv6.
+// listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine without
+// IPv4.
 func listenLoopback(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,7 +169,7 @@ func listenLoopback(t *testing.T) net.Listener {
 	return l
 }
 
-// listen returns the options for a client of p.
+// listen starts p and returns the options for its clients.
 func (p *proxy) listen(t *testing.T, to *redis.Options) *redis.Options {
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
@@ -199,19 +199,19 @@ func (p *proxy) carry(client net.Conn, to *redis.Options) {
 		io.Copy(server, client)
 		server.Close()
 	}()
-	answer := make([]byte, 4096)
+	response := make([]byte, 4096)
 	for {
-		n, err := server.Read(answer)
+		n, err := server.Read(response)
 		if err != nil || p.lose.CompareAndSwap(true, false) {
 			return
 		}
 		if !p.mute.Load() {
-			client.Write(answer[:n])
+			client.Write(response[:n])
 		}
 	}
 }
 
-// A recorder is a hook that notes what a client is asked to send.
+// A recorder is a client's hook that records its commands.
 type recorder struct{ commands [][]any }
 
 func (r *recorder) DialHook(next redis.DialHook) redis.DialHook { return next }

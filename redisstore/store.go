@@ -1,6 +1,6 @@
-// Package redisstore remembers in Redis which events are being handled and which
-// have been, so that several processes share the work and each event is handled
-// once. A [Store] goes into a Dispatcher of grantex.dev/grantexhook:
+// Package redisstore remembers in Redis which events are being handled and which are
+// done. Several processes can then share the events, and each event is handled once. A
+// [Store] goes into a Dispatcher of grantex.dev/grantexhook:
 //
 //	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
 //	store, err := redisstore.New(client, nil)
@@ -9,46 +9,43 @@
 //	}
 //	d := grantexhook.Dispatcher{Store: store}
 //
-// An event is one key with a short value: while it is being handled a random
-// number, for twice the Dispatcher's Timeout, and then a mark, for the 24 hours
-// that a Dispatcher has it kept. Redis itself forgets both. A mark was seen to take
-// less than 200 bytes, Redis' own tables included.
+// Each event is one key with a short value. While the event is being handled, the value
+// is a random number that expires after twice the Dispatcher's Timeout. Then it is a mark
+// that expires after 24 hours. A mark takes less than 200 bytes, measured with Redis' own
+// tables.
 //
-// # What Redis has to be
+// # Requirements
 //
-//   - Redis 7 or later, or Valkey. Redis 6 answers every Claim with "ERR syntax
-//     error". A cluster will do: no command has more than one key.
-//   - With maxmemory-policy noeviction, if there is a maxmemory. Any other policy
-//     may evict the mark of an event, which is then handled again. When Redis is
-//     full, Claim and Done fail with "OOM command not allowed". New events get 503
-//     and are retried. An event that was just handled can't be marked, so a duplicate
-//     is handled again once the lease has expired. Leave room for a day of events.
-//   - With appendonly yes. What a restart forgets is handled again.
-//   - Open to the commands SET, GET, DEL and EVAL on the keys with the prefix:
-//     "~grantexhook:* +set +get +del +eval". The client itself needs more in some
-//     setups: "+select" for a database other than 0; "+cluster|slots +command" for
-//     a cluster, and "+readonly" too if ReadOnly, RouteByLatency or RouteRandomly
-//     is set; "+client|setname" for a ClientName; and "+ping" for a [redis.Ring],
-//     which otherwise considers its shards down.
+//   - Redis 7 or later, or Valkey. With Redis 6 every Claim fails with "ERR syntax
+//     error". A cluster works, since no command has more than one key.
+//   - maxmemory-policy noeviction, if maxmemory is set. Any other policy may evict the
+//     mark of an event, which is then handled again. Leave room for a day of events:
+//     when Redis is full, Claim and Done fail with "OOM command not allowed". New events
+//     then get 503 and are retried. An event that was just handled can't be marked, so a
+//     duplicate is handled again after the lease.
+//   - appendonly yes. Events that a restart forgets are handled again.
+//   - An ACL with "~grantexhook:* +set +get +del +eval", or your prefix. Some clients
+//     need more: "+select" for a database other than 0, "+client|setname" for a
+//     ClientName and "+cluster|slots +command" for a cluster. A cluster client with
+//     ReadOnly, RouteByLatency or RouteRandomly also needs "+readonly". A [redis.Ring]
+//     needs "+ping", without which it considers its shards down.
 //
-// After a failover, a connection may lead to a server that has become a replica.
-// Redis then answers READONLY, and the client closes the connection and tries
-// another one.
+// # Limits
 //
-// # What it does not promise
+// Redis replicates after it has answered, so a failover may lose the last claims and
+// marks. So may a crash: append-only files are synced once a second by default (see
+// appendfsync). Such an event is handled again, perhaps by two processes at once. When a
+// shard of a [redis.Ring] is down, its keys move to other shards, with the same result.
+// Your handlers must be idempotent in any case.
 //
-// Redis replicates after it has answered, so a failover may forget the last
-// claims and marks, and append-only files are written once a second unless
-// appendfsync says otherwise. An event whose claim or mark is forgotten is handled
-// again, perhaps by two processes at once. With a [redis.Ring], so are those of a
-// shard that is found to be down, since its keys move to others. Handlers have to
-// bear a repetition in any case.
+// After a failover, a connection may lead to a server that is now a replica. Redis then
+// answers READONLY, and the client closes the connection and tries another one.
 //
 // Redis measures leases with its own clock, which doesn't follow the fake clock of a
 // testing/synctest bubble. Use a grantexhook.MemoryStore there.
 //
-// A prefix belongs to one service: a second one with the same prefix would be
-// told "done" of events that it never saw.
+// Each service needs its own prefix. A second service with the same prefix would find
+// events that it never saw marked as done.
 package redisstore
 
 import (
@@ -68,46 +65,45 @@ import (
 const (
 	defaultPrefix = "grantexhook:"
 
-	// doneMark is no number, and so not the token of any claim.
+	// doneMark isn't a number, so it can't be a claim's token.
 	doneMark = "done"
 
-	// release compares text, since a token has more digits than a number in Lua.
-	// It goes out as it is, without [redis.Script]: that makes a SHA-1, which
-	// panics where GODEBUG is fips140=only.
+	// release compares text, since a token has more digits than a number in Lua can.
+	// It's sent without [redis.Script], which computes a SHA-1 and so panics under
+	// GODEBUG=fips140=only.
 	release = `if redis.call("GET", KEYS[1]) == ARGV[1] then redis.call("DEL", KEYS[1]) end return 0`
 )
 
-// Options are the choices that [New] offers. The zero value is ready to use.
+// Options configures [New]. The zero value is ready to use.
 type Options struct {
-	// Prefix is what every key begins with, before the id of the event:
-	// "grantexhook:" if empty. Each service needs one of its own.
+	// Prefix starts every key and is followed by the event's id. It's "grantexhook:"
+	// if empty. Each service needs a different one.
 	Prefix string
 }
 
 // A Store keeps events in Redis, as the Store of a grantexhook.Dispatcher. It is
-// immutable and safe for concurrent use, by any number of processes with the same
-// Redis and prefix. The zero value has no client, and its methods panic.
+// immutable. It's safe for concurrent use, also by several processes with the same Redis
+// and prefix. Make one with [New]: the methods of the zero value panic.
 //
-// The errors of its methods wrap those of the client. They hold no password, and
-// no value that was stored. When the deadline of a context has passed, that may be
-// a time-out of the network rather than [context.DeadlineExceeded].
+// The methods' errors wrap the client's. They contain neither a password nor a stored
+// value. After a context's deadline, an error may be a network timeout that doesn't match
+// [context.DeadlineExceeded].
 //
-// Leases and times to keep are rounded up to whole milliseconds, at least one.
+// Leases and times to keep are rounded up to whole milliseconds, and to at least one.
 type Store struct {
 	client redis.UniversalClient
 	prefix string
 }
 
-// New returns a Store that asks client, which stays the caller's to close. A nil
-// opts is the zero [Options]. Nothing is sent to Redis yet.
+// New returns a Store that uses client. It sends no command, and you close the client
+// yourself. A nil opts is the zero [Options].
 //
-// It is an error if client is nil, or if it is a [redis.Client], a
-// [redis.ClusterClient] or a [redis.Ring] without ContextTimeoutEnabled, which
-// waits for an answer beyond the deadline of its context. When Redis stopped
-// answering, such a client returned after 10.0 s, when the sender had hung up
-// already, and after 5.0 s for Done and Release; with it, after the 9 and the 2
-// seconds that a Dispatcher allows. A client of another type has to heed deadlines
-// of its own accord.
+// New returns an error if client is nil. It also rejects a [redis.Client],
+// [redis.ClusterClient] or [redis.Ring] without ContextTimeoutEnabled, which would wait
+// beyond a context's deadline. When Redis hung, such a client returned after 10.0 s from
+// Claim, and Grantex had hung up. It returned after 5.0 s from Done and Release. With the
+// option it returned after the 9 s and 2 s that a Dispatcher allows. A client of another
+// type must respect deadlines too, but New can't check it.
 func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -115,13 +111,13 @@ func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, errors.New("redisstore: the client is nil; make one with redis.NewClient")
 	}
-	if !heedsDeadlines(client) {
-		return nil, errors.New("redisstore: the client would wait for Redis beyond the deadline of a context; set ContextTimeoutEnabled: true in its options")
+	if !respectsDeadlines(client) {
+		return nil, errors.New("redisstore: the client ignores the deadline of a context; set ContextTimeoutEnabled: true in its options")
 	}
 	return &Store{client, cmp.Or(opts.Prefix, defaultPrefix)}, nil
 }
 
-func heedsDeadlines(client redis.UniversalClient) bool {
+func respectsDeadlines(client redis.UniversalClient) bool {
 	switch c := client.(type) {
 	case *redis.Client:
 		return c.Options().ContextTimeoutEnabled
@@ -130,16 +126,15 @@ func heedsDeadlines(client redis.UniversalClient) bool {
 	case *redis.Ring:
 		return c.Options().ContextTimeoutEnabled
 	}
-	return true // as far as anyone can tell
+	return true // unknown
 }
 
-// Claim claims id for the time of lease if it is free, and returns a random token
-// that is positive. Token 0 without an error means that id is done, if done is
-// set, and otherwise that someone else holds it.
+// Claim claims id for the duration of lease if it is free, and returns a positive random
+// token. Token 0 without an error means that id is done or, if done is false, that another
+// claim holds it.
 //
-// It fails if Redis does, if ctx has ended, or if there is something else at the
-// key of id. If Redis claimed id and its answer was lost, the claim stands, with
-// nobody to hold it, until the lease ends.
+// It fails if Redis does, if ctx has ended, or if the key of id holds something else. If
+// Redis claimed id but its response got lost, id stays claimed until the lease expires.
 func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error) {
 	token = 1 + rand.Int64N(math.MaxInt64)
 	args := redis.SetArgs{Mode: "NX", Get: true, TTL: wholeMillis(lease)}
@@ -154,19 +149,19 @@ func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (toke
 	}
 	holder, err := strconv.ParseInt(found, 10, 64)
 	switch {
-	case err != nil: // which quotes what was found
-		return 0, false, fmt.Errorf("redisstore: claim: the key %q holds something else; does another program use this prefix?", s.prefix+id)
+	case err != nil: // and quotes the value, so it isn't wrapped
+		return 0, false, fmt.Errorf("redisstore: claim: the key %q holds neither a claim nor a mark; use a prefix that no other program uses", s.prefix+id)
 	case holder == token:
-		// The client repeats a command whose answer was lost (MaxRetries), and
-		// here the first one had claimed id. To call that held by someone else
-		// would leave it to nobody until the lease ends.
+		// The client retries a command whose response got lost (MaxRetries), and here
+		// the first try had claimed id. Calling that held by another claim would block
+		// id until the lease expires.
 		return token, false, nil
 	}
 	return 0, false, nil
 }
 
-// Done marks id as done for the time of keep, after which it is free, whoever
-// holds it now. It fails if Redis does, or if ctx has ended.
+// Done marks id as done for the duration of keep, even if another claim holds it. Then id
+// is free again. Done fails if Redis does or if ctx has ended.
 func (s *Store) Done(ctx context.Context, id string, keep time.Duration) error {
 	if err := s.client.Set(ctx, s.prefix+id, doneMark, wholeMillis(keep)).Err(); err != nil {
 		return fmt.Errorf("redisstore: done: %w", err)
@@ -174,8 +169,8 @@ func (s *Store) Done(ctx context.Context, id string, keep time.Duration) error {
 	return nil
 }
 
-// Release frees id if it is still claimed with this token, and otherwise does
-// nothing. It fails if Redis does, or if ctx has ended.
+// Release frees id if it is still claimed with this token. Otherwise it changes no entry
+// and returns nil. It fails if Redis does or if ctx has ended.
 func (s *Store) Release(ctx context.Context, id string, token int64) error {
 	if token == 0 {
 		return nil
@@ -186,8 +181,8 @@ func (s *Store) Release(ctx context.Context, id string, token int64) error {
 	return nil
 }
 
-// wholeMillis rounds d up to what Redis counts in. The client would round down,
-// and take zero for no expiry at all.
+// wholeMillis rounds d up to whole milliseconds, at least one. The client would round
+// down and treat zero as no expiry.
 func wholeMillis(d time.Duration) time.Duration {
 	d = min(d, math.MaxInt64-time.Millisecond) + time.Millisecond - 1
 	return max(d.Truncate(time.Millisecond), time.Millisecond)

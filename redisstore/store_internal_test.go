@@ -14,18 +14,18 @@ func TestWholeMillis(t *testing.T) {
 		name     string
 		in, want time.Duration
 	}{
-		{"the least there is", math.MinInt64, time.Millisecond},
+		{"the minimum", math.MinInt64, time.Millisecond},
 		{"negative", -time.Hour, time.Millisecond},
 		{"zero", 0, time.Millisecond},
 		{"a nanosecond", 1, time.Millisecond},
 		{"a millisecond", time.Millisecond, time.Millisecond},
-		{"just more than that", time.Millisecond + 1, 2 * time.Millisecond},
-		{"just less than two", 2*time.Millisecond - 1, 2 * time.Millisecond},
-		{"just less than a second", time.Second - 1, time.Second},
+		{"just over a millisecond", time.Millisecond + 1, 2 * time.Millisecond},
+		{"just under two", 2*time.Millisecond - 1, 2 * time.Millisecond},
+		{"just under a second", time.Second - 1, time.Second},
 		{"a second", time.Second, time.Second},
-		{"just more than a second", time.Second + 1, time.Second + time.Millisecond},
+		{"just over a second", time.Second + 1, time.Second + time.Millisecond},
 		{"a day", 24 * time.Hour, 24 * time.Hour},
-		{"the most there is", math.MaxInt64, longest},
+		{"the maximum", math.MaxInt64, longest},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

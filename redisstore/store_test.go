@@ -39,16 +39,16 @@ func TestTokensDiffer(t *testing.T) {
 	}
 }
 
-// A lease, or a time to keep, is never longer than a millisecond more than it
-// should be, never shorter, and never without end.
+// TestExpiry checks that leases and times to keep are at most a millisecond too long,
+// never too short and never endless.
 func TestExpiry(t *testing.T) {
 	tests := []struct {
 		name   string
 		time   time.Duration
-		passes bool // while the test waits
+		passes bool // during the test
 	}{
-		{"less than zero", -time.Hour, true},
-		{"the least there is", math.MinInt64, true},
+		{"negative", -time.Hour, true},
+		{"the minimum", math.MinInt64, true},
 		{"zero", 0, true},
 		{"a nanosecond", 1, true},
 		{"a millisecond", time.Millisecond, true},
@@ -56,7 +56,7 @@ func TestExpiry(t *testing.T) {
 		{"a minute", time.Minute, false},
 		{"a minute and a half of a millisecond", time.Minute + 500*time.Microsecond, false},
 		{"a day", 24 * time.Hour, false},
-		{"the most there is", math.MaxInt64, false},
+		{"the maximum", math.MaxInt64, false},
 	}
 	s, client, prefix := open(t)
 	for _, test := range tests {
@@ -72,8 +72,8 @@ func TestExpiry(t *testing.T) {
 				left, err := client.PTTL(t.Context(), prefix+id).Result()
 				require.NoError(t, err)
 				if test.passes {
-					require.True(t, left == -2 || left <= max(test.time, time.Millisecond), left) // -2: it is gone
-					require.NotEqual(t, time.Duration(-1), left, "it never expires")
+					require.True(t, left == -2 || left <= max(test.time, time.Millisecond), left) // -2: the key is gone
+					require.NotEqual(t, time.Duration(-1), left, "the key never expires")
 					wantExpiry(t, s, id, state)
 					want(t, s, id, held)
 					return
@@ -90,19 +90,19 @@ func TestDone(t *testing.T) {
 		name   string
 		before func(t *testing.T, s *redisstore.Store)
 	}{
-		{"of what is free", func(*testing.T, *redisstore.Store) {}},
-		{"of what is claimed", func(t *testing.T, s *redisstore.Store) { want(t, s, "id", free) }},
-		{"of what was released", func(t *testing.T, s *redisstore.Store) {
+		{"free", func(*testing.T, *redisstore.Store) {}},
+		{"claimed", func(t *testing.T, s *redisstore.Store) { want(t, s, "id", free) }},
+		{"released", func(t *testing.T, s *redisstore.Store) {
 			require.NoError(t, s.Release(t.Context(), "id", want(t, s, "id", free)))
 		}},
-		{"of what somebody else holds by now", func(t *testing.T, s *redisstore.Store) {
+		{"held by another claim", func(t *testing.T, s *redisstore.Store) {
 			try(t, s, "id", time.Millisecond)
 			wantExpiry(t, s, "id", held)
 		}},
-		{"of what is done for a shorter time", func(t *testing.T, s *redisstore.Store) {
+		{"done for a shorter time", func(t *testing.T, s *redisstore.Store) {
 			require.NoError(t, s.Done(t.Context(), "id", time.Minute))
 		}},
-		{"of what is done for a longer time", func(t *testing.T, s *redisstore.Store) {
+		{"done for a longer time", func(t *testing.T, s *redisstore.Store) {
 			require.NoError(t, s.Done(t.Context(), "id", 48*time.Hour))
 		}},
 	}
@@ -129,7 +129,7 @@ func TestRelease(t *testing.T) {
 		{"one more", func(token int64) int64 { return token + 1 }, held},
 		{"one less", func(token int64) int64 { return token - 1 }, held},
 		{"negative", func(token int64) int64 { return -token }, held},
-		{"another in the same float64", func(token int64) int64 { return token ^ 1 }, held},
+		{"another with the same float64", func(token int64) int64 { return token ^ 1 }, held},
 		{"0", func(int64) int64 { return 0 }, held},
 	}
 	s, _, _ := open(t)
@@ -169,14 +169,15 @@ func TestReleaseTooLate(t *testing.T) {
 	want(t, s, "id", free)
 }
 
-// Of many that want an id, or that wait for the end of its lease, one gets it.
+// TestOneWinner checks that one of many concurrent callers gets an id that is free or
+// whose lease expires.
 func TestOneWinner(t *testing.T) {
 	tests := []struct {
 		name   string
-		before time.Duration // lease of an earlier claim
+		before time.Duration // lease of an earlier claim; 0: no claim
 	}{
 		{"free", 0},
-		{"lease that ends", 30 * time.Millisecond},
+		{"lease that expires", 30 * time.Millisecond},
 	}
 	s, _, _ := open(t)
 	for _, test := range tests {
@@ -190,7 +191,8 @@ func TestOneWinner(t *testing.T) {
 	}
 }
 
-// winners lets 16 claim id until one of them has got it, and once more.
+// winners lets 16 goroutines claim id until one of them gets it, and then once more. It
+// returns how many got it.
 func winners(t *testing.T, s *redisstore.Store, id string) int32 {
 	var wins atomic.Int32
 	var wg sync.WaitGroup
@@ -214,7 +216,7 @@ func winners(t *testing.T, s *redisstore.Store, id string) int32 {
 	return wins.Load()
 }
 
-// Each call is one command on one key, so that a cluster will do.
+// TestOneCommand checks that each call is one command with one key, as a cluster needs.
 func TestOneCommand(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -230,7 +232,7 @@ func TestOneCommand(t *testing.T) {
 		for _, id := range []string{"evt_1", "evt_{a}{b}", "}{", ""} {
 			t.Run(test.name+" "+id, func(t *testing.T) {
 				s, client, prefix := open(t)
-				require.NoError(t, client.Ping(t.Context()).Err()) // or the handshake is recorded too
+				require.NoError(t, client.Ping(t.Context()).Err()) // so that the handshake isn't recorded
 				var r recorder
 				client.AddHook(&r)
 				require.NoError(t, test.call(t.Context(), s, id))
@@ -282,7 +284,8 @@ func TestDefaultPrefix(t *testing.T) {
 	}
 }
 
-// What is neither a claim nor a mark was not written by a Store.
+// TestForeignValue checks that Claim fails if the value is neither a claim nor a mark. The
+// error must not quote it.
 func TestForeignValue(t *testing.T) {
 	const value = "hunter2"
 	tests := []struct {
@@ -318,8 +321,8 @@ func TestForeignValue(t *testing.T) {
 	}
 }
 
-// A client repeats a command whose answer was lost. What the first Claim has got
-// is then not held by someone else.
+// TestLostClaim checks that a Claim succeeds if its first response gets lost. The client
+// retries the command and finds its own claim.
 func TestLostClaim(t *testing.T) {
 	direct, server, prefix := open(t)
 	var p proxy
@@ -327,15 +330,15 @@ func TestLostClaim(t *testing.T) {
 	require.NoError(t, client.Ping(t.Context()).Err())
 	p.lose.Store(true)
 	token := want(t, newStore(t, client, prefix), "id", free)
-	require.False(t, p.lose.Load(), "nothing was lost")
+	require.False(t, p.lose.Load(), "no response was lost")
 	require.Equal(t, strconv.FormatInt(token, 10), server.Get(t.Context(), prefix+"id").Val())
 	want(t, direct, "id", held)
 	require.NoError(t, direct.Release(t.Context(), "id", token))
 	want(t, direct, "id", free)
 }
 
-// To repeat the others changes nothing.
-func TestLostAnswer(t *testing.T) {
+// TestLostResponse checks that a retried Done or Release has the same result.
+func TestLostResponse(t *testing.T) {
 	tests := []struct {
 		name  string
 		call  func(t *testing.T, s *redisstore.Store, token int64)
@@ -354,17 +357,17 @@ func TestLostAnswer(t *testing.T) {
 			token := want(t, direct, "id", free)
 			var p proxy
 			client := dial(t, p.listen(t, options(t)))
-			require.NoError(t, client.Ping(t.Context()).Err()) // or what is lost is that of the handshake
+			require.NoError(t, client.Ping(t.Context()).Err()) // so that the handshake's response isn't lost
 			p.lose.Store(true)
 			test.call(t, newStore(t, client, prefix), token)
-			require.False(t, p.lose.Load(), "nothing was lost")
+			require.False(t, p.lose.Load(), "no response was lost")
 			want(t, direct, "id", test.found)
 		})
 	}
 }
 
-// Without a repetition, a Claim whose answer was lost fails, and what it has
-// claimed is free when the lease ends.
+// TestLostClaimForGood checks that a Claim fails if its response gets lost and the client
+// doesn't retry. The id is free when the lease expires.
 func TestLostClaimForGood(t *testing.T) {
 	direct, _, prefix := open(t)
 	var p proxy
@@ -378,7 +381,7 @@ func TestLostClaimForGood(t *testing.T) {
 	wantExpiry(t, direct, "id", held)
 }
 
-// An error matches that of the context, and then nothing has happened.
+// TestEndedContext checks that calls return the context's error and change no entry.
 func TestEndedContext(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
