@@ -19,8 +19,8 @@ import (
 	"grantex.dev/grantexhook/otelhook"
 )
 
-// A program hands the methods of the Hook to a grantexhook.Dispatcher and to
-// grantexhook.Options; here they are called as those two would.
+// A program sets the Trace of a grantexhook.Dispatcher and the Refused of a
+// grantexhook.Options to the Hook's methods. Here they are called directly.
 func Example() {
 	exporter := tracetest.NewInMemoryExporter()
 	reader := sdkmetric.NewManualReader()

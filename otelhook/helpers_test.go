@@ -17,11 +17,11 @@ import (
 	"grantex.dev/grantexhook/otelhook"
 )
 
-// An observer is a Hook with the SDK behind it.
+// An observer is a Hook with the SDK.
 type observer struct {
 	*otelhook.Hook
 	spans  *tracetest.SpanRecorder
-	tracer trace.Tracer // of someone else
+	tracer trace.Tracer // for spans that the Hook doesn't create
 	reader *metric.ManualReader
 }
 
@@ -38,7 +38,7 @@ func observe(t testing.TB, types ...string) observer {
 	return observer{h, spans, tp.Tracer("server"), reader}
 }
 
-// span returns the only one that has ended.
+// span returns the only span that has ended.
 func (o observer) span(t testing.TB) sdktrace.ReadOnlySpan {
 	t.Helper()
 	require.Len(t, o.spans.Ended(), 1)
@@ -57,9 +57,9 @@ func (o observer) metrics(t testing.TB) []metricdata.Metrics {
 	return rm.ScopeMetrics[0].Metrics
 }
 
-// points returns what was measured, such as
-// "grantexhook.events{outcome=handled,type=grant.created}": "1", and for a
-// histogram the number and the sum.
+// points returns the measurements, for example
+// "grantexhook.events{outcome=handled,type=grant.created}": "1". A histogram has its count
+// and sum.
 func (o observer) points(t testing.TB) map[string]string {
 	t.Helper()
 	points := make(map[string]string)
@@ -92,7 +92,7 @@ func attributes(kvs []attribute.KeyValue) map[string]string {
 	return m
 }
 
-// dispatch traces an event as a Dispatcher does.
+// dispatch traces an event like a Dispatcher.
 func (o observer) dispatch(eventType, outcome string, err error) {
 	_, end := o.Trace(context.Background(), "evt_1", eventType, time.Time{})
 	end(outcome, err)

@@ -12,18 +12,18 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// other stands for every type, outcome and reason that is not known beforehand.
+// other replaces every unknown type, outcome and reason.
 const other = "other"
 
-// The words of grantexhook, which is not imported.
+// The constants of grantexhook, which isn't imported.
 var (
 	types   = []string{"grant.created", "grant.revoked", "token.issued"}
 	reasons = []string{"no_signature", "bad_signature", "stale", "too_large", "unreadable"}
 
 	outcomes = []struct {
 		name   string
-		ran    bool // the handler
-		failed bool // something that has to be looked into
+		ran    bool // whether the handler ran
+		failed bool // whether the span gets an error
 	}{
 		{"handled", true, false},
 		{"duplicate", false, false},
@@ -38,7 +38,7 @@ var (
 	}
 )
 
-// find returns what m holds for name, or else for other.
+// find returns the value of m for name or, if it's unknown, for other.
 func find[T any](m map[string]T, name string) T {
 	if v, ok := m[name]; ok {
 		return v
@@ -46,8 +46,8 @@ func find[T any](m map[string]T, name string) T {
 	return m[other]
 }
 
-// A kind is what the events of one type have in common. It is made beforehand,
-// since making sets of attributes is most of the work of recording them.
+// A kind is what the events of one type have in common. New makes all kinds, since making
+// sets of attributes is most of the work of recording them.
 type kind struct {
 	spanName string
 	start    trace.SpanStartOption // the attributes
@@ -73,7 +73,7 @@ type refusal struct {
 func newKinds(more []string) map[string]*kind {
 	kinds := make(map[string]*kind)
 	for _, t := range slices.Concat(types, more) {
-		// Types are what an endpoint subscribes to, as destinations are elsewhere.
+		// An endpoint subscribes to types, as to destinations in other systems.
 		kinds[t] = newKind(t, "process "+t, semconv.MessagingDestinationName(t))
 	}
 	kinds[other] = newKind(other, "process")
@@ -124,8 +124,8 @@ func labels(attrs ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(attrs...))
 }
 
-// startOptions gives the span all that is known when it starts, so that a
-// sampler can decide by it.
+// startOptions returns all that is known when the span starts, since a sampler decides
+// then.
 func (k *kind) startOptions(ctx context.Context, id string) []trace.SpanStartOption {
 	opts := []trace.SpanStartOption{consumer, k.start}
 	if id != "" {
@@ -139,20 +139,20 @@ func (k *kind) startOptions(ctx context.Context, id string) []trace.SpanStartOpt
 
 var consumer = trace.WithSpanKind(trace.SpanKindConsumer)
 
-// instruments makes the metrics.
+// instruments creates the metrics.
 func (h *Hook) instruments(m metric.Meter) error {
 	var errs [4]error
 	h.events, errs[0] = m.Int64Counter("grantexhook.events", metric.WithUnit("{event}"),
 		metric.WithDescription("Events that were dispatched."))
 	h.rejections, errs[1] = m.Int64Counter("grantexhook.rejections", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests that were refused."))
-	// Nine seconds are what the Dispatcher gives a handler, and ten what Grantex
-	// waits; only the worker of a queue may take longer.
+		metric.WithDescription("Requests that were rejected."))
+	// The Dispatcher gives a handler 9 s, and Grantex waits for 10. Only a queue's
+	// worker may take longer.
 	h.handlerDuration, errs[2] = m.Float64Histogram("grantexhook.handler.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time that an event took whose handler ran, with its claim and its settling in the Store."),
+		metric.WithDescription("Time that an event took whose handler ran, including the calls of the Store."),
 		metric.WithExplicitBucketBoundaries(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 9, 10, 30, 60, 300, 1800))
-	// Grantex tries again 60, 150, 300 and 570 seconds after the first attempt:
-	// each has a bucket of its own, which ends at 120, 240, 480 or 720.
+	// With one process, Grantex retries 60, 150, 300 and 570 s after the first attempt.
+	// Each retry has its own bucket, up to 120, 240, 480 and 720.
 	h.age, errs[3] = m.Float64Histogram("grantexhook.event.age", metric.WithUnit("s"),
 		metric.WithDescription("Time from the creation of an event to the start of its handling."),
 		metric.WithExplicitBucketBoundaries(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 240, 480, 720, 1800, 3600, 21600, 86400))

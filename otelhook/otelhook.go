@@ -1,6 +1,5 @@
-// Package otelhook tells OpenTelemetry what grantexhook does: a span and metrics
-// for each event that is dispatched, and a count of the requests that are
-// refused.
+// Package otelhook records what grantexhook does in OpenTelemetry: a span and metrics for
+// each event, and a counter of rejected requests.
 //
 //	hook, err := otelhook.New(nil)
 //	...
@@ -8,29 +7,26 @@
 //	...
 //	d := grantexhook.Dispatcher{Trace: hook.Trace}
 //
-// The spans and metrics are those of [Hook.Trace] and [Hook.Refused]. What stands
-// in them is the id of an event and otherwise a word out of a list that is known
-// beforehand: never a text of an error, which may quote a secret or a principal,
-// and nothing else of a body.
+// [Hook.Trace] and [Hook.Refused] describe the spans and metrics. They contain the ids of
+// events and words from fixed lists. They never contain an error's text, which may quote a
+// secret or a principal, or anything else of a body.
 //
-// # The span of the request
+// # The request's span
 //
-// Neither this package nor grantexhook makes a span for the HTTP request. Wrap
-// the mux in the handler of
-// go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp, and the span of
-// an event is below that of its request:
+// The span of the HTTP request isn't made here. Wrap the mux in the handler of
+// go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp. An event's span is then a
+// child of its request's span:
 //
 //	http.ListenAndServe(":8080", otelhttp.NewHandler(mux, "webhooks"))
 //
-// Grantex sends no traceparent, so that the span of a request is the root of its
-// trace, and the five attempts at an event are five traces with one
-// messaging.message.id. A traceparent that does come is from a proxy of yours or
-// from a stranger; otelhttp.WithPublicEndpointFn makes it a link instead of the
-// parent.
+// Grantex sends no traceparent, so each request's span is the root of its trace. The five
+// attempts at an event are five traces with one messaging.message.id. If a request has a
+// traceparent, it comes from your proxy or from a stranger. With
+// otelhttp.WithPublicEndpointFn it becomes a link instead of the parent.
 //
-// Behind riverinbox, events are handled after their requests have ended. River's
-// own middleware, otelriver, creates the parent of the event's span and links it to
-// the request; see riverinbox's documentation.
+// Behind riverinbox, events are handled after their requests. River's middleware otelriver
+// creates the parent of the event's span and links it to the request. See riverinbox's
+// documentation.
 package otelhook
 
 import (
@@ -49,25 +45,26 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// scope is the name of the tracer and of the meter.
+// scope names the tracer and the meter.
 const scope = "grantex.dev/grantexhook/otelhook"
 
-// Options are the choices that [New] offers. The zero value is ready to use.
+// Options configures [New]. The zero value is ready to use.
 type Options struct {
-	// TracerProvider makes the spans: the global one if nil.
+	// TracerProvider creates the spans. It's the global one if nil.
 	TracerProvider trace.TracerProvider
 
-	// MeterProvider makes the metrics: the global one if nil.
+	// MeterProvider creates the metrics. It's the global one if nil.
 	MeterProvider metric.MeterProvider
 
-	// Types are the types of event to tell apart besides grant.created,
-	// grant.revoked and token.issued. All others are "other", since a type is
-	// whatever text the sender writes, and each makes time series of its own.
+	// Types are further types of event that get their own name, besides grant.created,
+	// grant.revoked and token.issued. All others are "other": a type is any text that
+	// the sender writes, and each would create time series.
 	Types []string
 }
 
-// A Hook makes spans and metrics of what grantexhook tells it. It is immutable
-// and safe for concurrent use. The zero value and a nil Hook record nothing.
+// A Hook creates spans and metrics. Make one with [New] and set the Dispatcher's Trace and
+// the Verifier's Refused to its methods. It's immutable and safe for concurrent use. The
+// zero value and a nil Hook record nothing.
 type Hook struct {
 	tracer               trace.Tracer
 	kinds                map[string]*kind   // by type
@@ -76,17 +73,17 @@ type Hook struct {
 	handlerDuration, age metric.Float64Histogram
 }
 
-// New returns a Hook. A nil opts is the zero [Options]. The global providers may
-// still be set afterwards.
+// New returns a Hook. A nil opts is the zero [Options]. You may set the global providers
+// later. New copies Types.
 //
-// It is an error if one of the Types is empty or if the MeterProvider does not
-// make an instrument.
+// It returns an error if one of the Types is empty, or if the MeterProvider returns an
+// error.
 func New(opts *Options) (*Hook, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
 	if i := slices.Index(opts.Types, ""); i >= 0 {
-		return nil, fmt.Errorf("otelhook: Types[%d] is empty; leave it out", i)
+		return nil, fmt.Errorf("otelhook: Options.Types[%d] is empty; remove it", i)
 	}
 	h := &Hook{
 		tracer:   cmp.Or(opts.TracerProvider, otel.GetTracerProvider()).Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
@@ -100,35 +97,31 @@ func New(opts *Options) (*Hook, error) {
 	return h, nil
 }
 
-// Trace is for the Trace of a grantexhook.Dispatcher. It begins the span of an
-// event, and returns the context that carries it and a function that ends it
-// with the outcome. The latter counts once, however often it is called; if it
-// never is, the span is not exported and only the age is recorded.
+// Trace is for the Trace field of a grantexhook.Dispatcher. It starts the span of an
+// event. It returns a context with the span, and a function that ends it with the outcome.
+// Only the function's first call counts. Without a call, the span isn't exported and only
+// the age is recorded.
 //
-// The span has the kind consumer. If there is one in ctx, it is a child of that
-// and links to it: the semantic conventions for messaging want a link to where the
-// message was created, and nothing nearer to that is known. Its name is "process
-// grant.created", or that of another type that is known, and otherwise "process".
-// Its attributes are
-//   - messaging.system, which is "grantex", and messaging.operation.name and
-//     messaging.operation.type, which are "process";
-//   - messaging.destination.name, which is the type, if it is known;
-//   - messaging.message.id, which is the id of the event, if it has one;
-//   - grantexhook.event.type, which is the type, or "other";
-//   - grantexhook.outcome, which is one of the Outcome constants of grantexhook, or
-//     "other";
-//   - error.type, which is the outcome, if that is failed, panicked, timed_out,
-//     store_failed or malformed. The status is then Error, and else unset.
+// The span's name is "process" and the type, for example "process grant.created". It's
+// only "process" if the type is unknown. Its kind is consumer. If ctx has a span, it's the
+// parent. The event's span also links to it, as the semantic conventions for messaging
+// require for the context in which a message was created. The attributes are:
+//   - messaging.system: "grantex"
+//   - messaging.operation.name and messaging.operation.type: "process"
+//   - messaging.destination.name: the type, if it's known
+//   - messaging.message.id: the event's id, if it has one
+//   - grantexhook.event.type: the type, or "other"
+//   - grantexhook.outcome: one of grantexhook's Outcome constants, or "other"
+//   - error.type: the outcome, if it's failed, panicked, timed_out, store_failed or
+//     malformed. The span's status is then Error, otherwise unset.
 //
-// The metrics have the labels type and outcome, with the same words:
-//   - grantexhook.events counts the events, by type and outcome;
-//   - grantexhook.handler.duration is how many seconds an event took whose handler
-//     ran, with its claim and its settling in the Store, by type and outcome,
-//     which is handled, failed, timed_out or panicked, even if what panicked was
-//     the decoder of a payload;
-//   - grantexhook.event.age is how many seconds before this call the event was
-//     created, by type. It is 0 if that lies in the future, and is not recorded if
-//     createdAt is zero.
+// The metrics have the labels type and outcome, with the same values:
+//   - grantexhook.events counts events by type and outcome.
+//   - grantexhook.handler.duration is how many seconds an event took, with its Claim and
+//     Done or Release, by type and outcome. It's recorded if the handler ran: if the
+//     outcome is handled, failed, timed_out or panicked. A panic while decoding counts too.
+//   - grantexhook.event.age is how many seconds before this call the event was created, by
+//     type. It's 0 for a time in the future. It isn't recorded if createdAt is zero.
 func (h *Hook) Trace(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error)) {
 	if h == nil || h.tracer == nil {
 		return ctx, func(string, error) {}
@@ -159,11 +152,10 @@ func (h *Hook) end(ctx context.Context, span trace.Span, r *result, took time.Du
 	span.End()
 }
 
-// Refused is for the Refused of a grantexhook.Options. It counts the request in
-// grantexhook.rejections, by reason, and sets the attribute
-// grantexhook.rejection.reason of the span in the context of r, if there is one.
-// Both are one of the Reason constants of grantexhook, or "other". The body of r
-// is not read.
+// Refused is for the Refused field of grantexhook.Options. It counts the request in
+// grantexhook.rejections, with the label reason. It also sets the attribute
+// grantexhook.rejection.reason of the span in the context of r, if there's one. Both are
+// one of grantexhook's Reason constants, or "other". Refused doesn't read the body of r.
 func (h *Hook) Refused(r *http.Request, reason string, _ error) {
 	if h == nil || h.tracer == nil {
 		return

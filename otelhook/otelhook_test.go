@@ -27,7 +27,7 @@ import (
 	"grantex.dev/grantexhook/otelhook"
 )
 
-// outcomes are those of grantexhook, and one that it does not have.
+// outcomes are grantexhook's, and two that it doesn't have.
 var outcomes = []struct {
 	name   string
 	want   string
@@ -47,11 +47,11 @@ var outcomes = []struct {
 	{"", "other", false, false},
 }
 
-// unseen is an error whose text nobody may ask for.
+// unseen is an error whose text must not be read.
 type unseen struct{ t *testing.T }
 
 func (e unseen) Error() string {
-	e.t.Error("the text of the error was asked for")
+	e.t.Error("the error's text was read")
 	return "SECRET"
 }
 
@@ -140,14 +140,14 @@ func TestEventWithoutID(t *testing.T) {
 
 func TestParent(t *testing.T) {
 	remote := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, Remote: true})
-	state, err := trace.ParseTraceState("vendor=1") // with it, the SDK would keep a link to nothing
+	state, err := trace.ParseTraceState("vendor=1") // with it, the SDK would keep an invalid link
 	require.NoError(t, err)
 	tests := []struct {
 		name   string
 		parent trace.SpanContext
 		links  int
 	}{
-		{"none", trace.SpanContext{}, 0},
+		{"missing", trace.SpanContext{}, 0},
 		{"without a span", remote.WithSpanID(trace.SpanID{}).WithTraceState(state), 0},
 		{"of this process", remote.WithRemote(false), 1},
 		{"remote", remote, 1},
@@ -175,7 +175,7 @@ func TestParent(t *testing.T) {
 	}
 }
 
-// A pickySampler notes what it is asked to decide by.
+// A pickySampler records the parameters of its decision.
 type pickySampler struct{ asked sdktrace.SamplingParameters }
 
 func (s *pickySampler) Description() string { return "picky" }
@@ -229,7 +229,7 @@ func TestAge(t *testing.T) {
 		{"unknown", func() time.Time { return time.Time{} }, ""},
 		{"now", time.Now, "1 0"},
 		{"a moment ago", func() time.Time { return time.Now().Add(-250 * time.Millisecond) }, "1 0.25"},
-		{"the longest that was measured", func() time.Time { return time.Now().Add(-607 * time.Second) }, "1 607"},
+		{"longest measured", func() time.Time { return time.Now().Add(-607 * time.Second) }, "1 607"},
 		{"in the future", func() time.Time { return time.Now().Add(time.Hour) }, "1 0"},
 		{"as Grantex writes it", func() time.Time { return time.Now().Add(-time.Minute).UTC().Round(0) }, "1 60"},
 	}
@@ -238,7 +238,7 @@ func TestAge(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := observe(t)
 				_, end := o.Trace(context.Background(), "evt_1", "grant.created", tt.created())
-				time.Sleep(time.Second) // which is not part of it
+				time.Sleep(time.Second) // which doesn't count
 				end("duplicate", nil)
 				require.Equal(t, tt.want, o.points(t)["grantexhook.event.age{type=grant.created}"])
 			})
@@ -246,8 +246,8 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// TestRetries holds that each attempt of Grantex has a bucket of its own, late
-// as it may be.
+// TestRetries checks that each of Grantex' attempts falls into a separate bucket, even if
+// it's late.
 func TestRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := observe(t)
@@ -268,7 +268,7 @@ func TestRetries(t *testing.T) {
 			require.Equal(t, []uint64{1, 0, 0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0}, p.BucketCounts)
 			return
 		}
-		require.Fail(t, "there is no age")
+		require.Fail(t, "the age is missing")
 	})
 }
 
@@ -300,7 +300,7 @@ func TestInstruments(t *testing.T) {
 	require.Equal(t, map[string]bool{"grantexhook.events": true, "grantexhook.rejections": true}, monotonic)
 }
 
-// TestContextHasEnded holds that a handler which timed out is recorded, too.
+// TestContextHasEnded checks that a handler that timed out is recorded too.
 func TestContextHasEnded(t *testing.T) {
 	o := observe(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -311,8 +311,7 @@ func TestContextHasEnded(t *testing.T) {
 	require.Len(t, o.points(t), 2)
 }
 
-// TestEndDuringPanic holds that the SDK does not write what a handler panics with
-// into the span.
+// TestEndDuringPanic checks that the SDK doesn't write a handler's panic into the span.
 func TestEndDuringPanic(t *testing.T) {
 	o := observe(t)
 	require.PanicsWithValue(t, "SECRET", func() {
@@ -385,8 +384,8 @@ func TestRefusedWithoutSpan(t *testing.T) {
 	require.Equal(t, map[string]string{"grantexhook.rejections{reason=stale}": "1"}, o.points(t))
 }
 
-// TestExemplars holds that each measurement leads to its trace: that of an event
-// to the span of the event, that of a refusal to the one of the request.
+// TestExemplars checks that each measurement leads to a trace. An event's metrics lead to
+// the event's span, and a rejection to the request's span.
 func TestExemplars(t *testing.T) {
 	o := observe(t)
 	ctx, server := o.tracer.Start(context.Background(), "POST /webhooks/grantex")
@@ -422,8 +421,8 @@ func exemplars(t *testing.T, o observer) map[string]string {
 	return spans
 }
 
-// TestLabelsAreBounded holds that no text of the sender or of a caller makes a
-// time series.
+// TestLabelsAreBounded checks that text from the sender or a caller doesn't create a time
+// series.
 func TestLabelsAreBounded(t *testing.T) {
 	o := observe(t)
 	var wg sync.WaitGroup
@@ -437,7 +436,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 	wg.Wait()
 	points := o.points(t)
-	delete(points, "grantexhook.event.age{type=other}") // whose sum is not known
+	delete(points, "grantexhook.event.age{type=other}") // its sum varies
 	require.Equal(t, map[string]string{
 		"grantexhook.events{outcome=other,type=other}": "100",
 		"grantexhook.rejections{reason=other}":         "100",
@@ -481,7 +480,7 @@ func TestGlobalProviders(t *testing.T) {
 	require.Equal(t, "2", observer{reader: reader}.points(t)["grantexhook.events{outcome=handled,type=grant.created}"])
 }
 
-// A brokenProvider is one whose Meter makes all but one instrument.
+// A brokenProvider's Meter fails to make one instrument.
 type brokenProvider struct {
 	metricnoop.MeterProvider
 	broken string
@@ -511,17 +510,21 @@ func (m brokenMeter) Float64Histogram(name string, _ ...metric.Float64HistogramO
 	return metricnoop.Float64Histogram{}, m.err(name)
 }
 
+func without(instrument string) otelhook.Options {
+	return otelhook.Options{MeterProvider: brokenProvider{broken: instrument}}
+}
+
 func TestNewErrors(t *testing.T) {
 	tests := []struct {
 		name string
 		opts otelhook.Options
 		want string
 	}{
-		{"empty type", otelhook.Options{Types: []string{"agent.created", ""}}, "otelhook: Types[1] is empty; leave it out"},
-		{"no events", otelhook.Options{MeterProvider: brokenProvider{broken: "grantexhook.events"}}, "otelhook: cannot make grantexhook.events"},
-		{"no rejections", otelhook.Options{MeterProvider: brokenProvider{broken: "grantexhook.rejections"}}, "otelhook: cannot make grantexhook.rejections"},
-		{"no duration", otelhook.Options{MeterProvider: brokenProvider{broken: "grantexhook.handler.duration"}}, "otelhook: cannot make grantexhook.handler.duration"},
-		{"no age", otelhook.Options{MeterProvider: brokenProvider{broken: "grantexhook.event.age"}}, "otelhook: cannot make grantexhook.event.age"},
+		{"empty type", otelhook.Options{Types: []string{"agent.created", ""}}, "otelhook: Options.Types[1] is empty; remove it"},
+		{"no events", without("grantexhook.events"), "otelhook: cannot make grantexhook.events"},
+		{"no rejections", without("grantexhook.rejections"), "otelhook: cannot make grantexhook.rejections"},
+		{"no duration", without("grantexhook.handler.duration"), "otelhook: cannot make grantexhook.handler.duration"},
+		{"no age", without("grantexhook.event.age"), "otelhook: cannot make grantexhook.event.age"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -532,7 +535,7 @@ func TestNewErrors(t *testing.T) {
 	}
 }
 
-// TestTypesAreCopied holds that a Hook is immutable.
+// TestTypesAreCopied checks that a Hook is immutable.
 func TestTypesAreCopied(t *testing.T) {
 	types := []string{"agent.created"}
 	o := observe(t, types...)
