@@ -9,11 +9,10 @@ import (
 	"strings"
 )
 
-// A Dialect says which database a [Store] talks to. The zero value is none, and
-// [New] refuses it.
+// A Dialect is a kind of database. [New] rejects the zero value.
 type Dialect int
 
-// The databases that a [Store] can be in.
+// The databases that a [Store] can use.
 const (
 	PostgreSQL Dialect = iota + 1 // version 12 or later
 	SQLite                        // version 3.42 or later
@@ -21,21 +20,22 @@ const (
 
 const defaultTable = "grantexhook_events"
 
-// doneToken stands in the row of an event that is done; no claim has it.
+// doneToken marks the row of an event that is done. Claims never get it.
 const doneToken = 0
 
-// statements are what a Store says to its database. Parameters first appear in
-// their order: that is how SQLite counts $1 and $2, which it takes for names.
+// statements are the SQL of a Store. In each statement, $1 appears before $2 and so
+// on: SQLite takes them for names and numbers them in the order it meets them.
 type statements struct {
 	claim, done, release, mark, sweep string
 	level                             sql.IsolationLevel // of sweep and Migrate
 	limited                           bool               // mark and sweep take an idleLimit as their last parameter
 	migrate                           []string
-	look, limits, alone               string // what Migrate begins with; only in PostgreSQL
+	look, limits, alone, addKey       string // for Migrate; only in PostgreSQL
+	fits                              string // fails if claim can't use the table; only in SQLite
 }
 
-// Where a row stands that has not expired, claim changes nothing but returns it
-// all the same, which tells in one statement who has the id.
+// claimSQL returns the row even if it doesn't change it, so a single statement
+// finds out who holds the claim.
 const (
 	claimSQL = `
 INSERT INTO {table} AS held (id, token, expires) VALUES ($1, $2, {after $3})
@@ -61,11 +61,11 @@ DELETE FROM {table} WHERE id IN (
 ) {returning limited $1}`
 )
 
-// In PostgreSQL, {now} is the same throughout a statement, so that both CASEs of
-// a claim agree, and {after} is not: a statement that waited for a row counts its
-// lease from the moment it got it. (One that waited for a row whose insertion was
-// rolled back counts from before, which harms nobody whose lease is longer than
-// the time that he waits.) SQLite reads the clock once, after waiting.
+// In PostgreSQL, {now} doesn't change during a statement, so both CASEs of a claim
+// agree. {after} does change: a statement that waited for a row counts its lease from
+// the moment it got the row. If the row was then rolled back, the lease counts from
+// before the wait, which is harmless for leases that are longer than waits. SQLite
+// reads the clock once, after waiting.
 //
 // {limited} is always true. Its side effect limits how long the transaction may be
 // idle. It's part of the statement that locks rows, so it doesn't cost a round trip.
@@ -94,15 +94,21 @@ func limitedSQL(param string) string {
 	return "CASE WHEN " + param + "::text <> '' THEN set_config('idle_in_transaction_session_timeout', " + param + "::text, true) <> '' ELSE true END"
 }
 
-// lookSQL finds out what exists before anything is created. limitsSQL bounds the
-// harm of creating: CREATE INDEX locks out every writer, even with IF NOT EXISTS,
-// and while it waits for a transaction, all others wait behind it.
+// lookSQL finds out what exists before anything is created: the table, its columns,
+// what ON CONFLICT (id) needs, the index, and an index of that name that is invalid.
+//
+// limitsSQL bounds the harm of creating. CREATE INDEX locks out every writer, even
+// with IF NOT EXISTS. While it waits for a transaction, all others wait behind it.
 const (
 	lookSQL = `
 SELECT
 	found.oid IS NOT NULL,
 	(SELECT count(*) = 3 FROM pg_catalog.pg_attribute a
 		WHERE a.attrelid = found.oid AND a.attname IN ('id', 'token', 'expires') AND NOT a.attisdropped),
+	EXISTS (SELECT FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+		WHERE i.indrelid = found.oid AND a.attname = 'id' AND i.indnkeyatts = 1
+			AND i.indisunique AND i.indisvalid AND i.indpred IS NULL),
 	EXISTS (SELECT FROM pg_catalog.pg_index i
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 		WHERE i.indrelid = found.oid AND a.attname = 'expires' AND i.indisvalid AND i.indpred IS NULL),
@@ -112,16 +118,19 @@ SELECT
 FROM (SELECT to_regclass('{table}') AS oid) AS found`
 
 	// aloneSQL fails if someone builds an index CONCURRENTLY or vacuums. Waiting for
-	// them can end in a deadlock that cancels their build.
+	// a build can end in a deadlock that cancels it.
 	aloneSQL = `LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT`
+
+	// addKeySQL is for the user to run.
+	addKeySQL = `ALTER TABLE {table} ADD PRIMARY KEY (id)`
 
 	limitsSQL = `SELECT set_config('lock_timeout', '1s', true), set_config('idle_in_transaction_session_timeout', '5s', true)`
 )
 
 var (
-	// postgreSQLSchema begins with a lock, since CREATE … IF NOT EXISTS fails
-	// when two processes do it at once. Tables of this name in other schemas
-	// should not wait for it.
+	// postgreSQLSchema begins with a lock, since CREATE … IF NOT EXISTS fails if
+	// two processes run it at once. Tables of this name in other schemas have
+	// another lock.
 	postgreSQLSchema = []string{
 		`SELECT pg_advisory_xact_lock(hashtextextended(concat(current_schema(), '.{table}'), 0))`,
 		`CREATE TABLE IF NOT EXISTS {table} (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL)`,
@@ -140,7 +149,7 @@ func (d Dialect) statements(table string) (statements, error) {
 	case SQLite:
 		words, migrate, level = sqlite, sqliteSchema, sql.LevelDefault
 	default:
-		return statements{}, errors.New("sqlstore: the dialect is neither PostgreSQL nor SQLite")
+		return statements{}, errors.New("sqlstore: unknown dialect; use sqlstore.PostgreSQL or sqlstore.SQLite")
 	}
 	names, err := d.quote(cmp.Or(table, defaultTable))
 	if err != nil {
@@ -157,7 +166,9 @@ func (d Dialect) statements(table string) (statements, error) {
 		level: level,
 	}
 	if d == PostgreSQL {
-		s.limited, s.look, s.limits, s.alone = true, fill(lookSQL), limitsSQL, fill(aloneSQL)
+		s.limited, s.look, s.limits, s.alone, s.addKey = true, fill(lookSQL), limitsSQL, fill(aloneSQL), fill(addKeySQL)
+	} else {
+		s.fits = "EXPLAIN " + s.claim
 	}
 	for _, statement := range migrate {
 		s.migrate = append(s.migrate, fill(statement))
@@ -165,17 +176,17 @@ func (d Dialect) statements(table string) (statements, error) {
 	return s, nil
 }
 
-// tableName leaves room for the name of the index in the 63 bytes that
-// PostgreSQL allows, and silently cuts off at.
+// tableName leaves room for _expires. PostgreSQL silently cuts names off after 63
+// bytes.
 var tableName = regexp.MustCompile(`^(?:([a-z_][a-z0-9_]{0,62})\.)?([a-z_][a-z0-9_]{0,54})$`)
 
 func (d Dialect) quote(table string) (names []string, err error) {
 	m := tableName.FindStringSubmatch(table)
 	switch {
 	case m == nil:
-		return nil, fmt.Errorf("sqlstore: %q cannot be the table; use up to 55 lower-case letters, digits and underscores, and no digit first", table)
+		return nil, fmt.Errorf("sqlstore: %q can't be the table; use up to 55 lower-case letters, digits and underscores, and begin with a letter or underscore", table)
 	case m[1] != "" && d == SQLite:
-		return nil, fmt.Errorf("sqlstore: %q cannot be the table; SQLite has no schema to put before the dot", table)
+		return nil, fmt.Errorf("sqlstore: %q can't be the table; SQLite has no schemas, so leave out the name before the dot", table)
 	}
 	quoted := `"` + m[2] + `"`
 	if m[1] != "" {

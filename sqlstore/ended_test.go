@@ -12,7 +12,7 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// An ending conn belongs to a database that answers a statement just when the
+// An ending conn belongs to a database that answers a statement at the moment that the
 // context ends. A real database can't be made to do that.
 type ending struct {
 	cancel context.CancelFunc
@@ -36,8 +36,8 @@ func (e *ending) ExecContext(context.Context, string, []driver.NamedValue) (driv
 	return driver.RowsAffected(1), nil
 }
 
-// When its context ends, a call must return the error of the context, not the one of
-// database/sql.
+// The test checks that a call whose context ends returns the error of the context and
+// not the one of database/sql.
 func TestContextEnds(t *testing.T) {
 	ctx := t.Context()
 	nothing := func(*sql.Tx) error { return nil }
@@ -68,8 +68,8 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
-// A function that goes on after the context of its Tx has ended gets an error that
-// doesn't say why. The error of Tx must say it.
+// The test checks that the error of Tx gives the reason if the function goes on after
+// the context has ended. The error that the function gets doesn't.
 func TestContextEndsInTx(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -78,10 +78,10 @@ func TestContextEndsInTx(t *testing.T) {
 	s, err := sqlstore.New(db, sqlstore.SQLite, nil)
 	require.NoError(t, err)
 	err = s.Tx(ctx, "evt_1", func(tx *sql.Tx) error {
-		if _, err := tx.Exec("DELETE FROM sessions"); err != nil {
+		if _, err := tx.Exec("INSERT INTO notices DEFAULT VALUES"); err != nil {
 			return err
 		}
-		_, err := tx.Exec("DELETE FROM grants")
+		_, err := tx.Exec("INSERT INTO notices DEFAULT VALUES")
 		return err
 	})
 	require.ErrorIs(t, err, context.Canceled)

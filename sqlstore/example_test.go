@@ -32,7 +32,8 @@ func Example() {
 	grantexhook.On(&d, handleRevoked)
 }
 
-// One machine needs no server: SQLite with _ "modernc.org/sqlite".
+// On a single machine you don't need a server. The driver here is
+// _ "modernc.org/sqlite".
 func Example_sqlite() {
 	db, err := sql.Open("sqlite", "file:events.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
 	if err != nil {
@@ -50,14 +51,15 @@ func Example_sqlite() {
 	grantexhook.On(&d, handleRevoked)
 }
 
-// The rows of the handler and the mark that it was handled are committed together
-// or not at all.
+// The row that the handler inserts and the mark that the event is done are committed
+// together or not at all. So there's one row for each event, however often the event
+// is delivered.
 func ExampleStore_Tx() {
-	var store *sqlstore.Store // as New returned it
+	var store *sqlstore.Store // from New
 	d := grantexhook.Dispatcher{Store: store}
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
 		return store.Tx(ctx, e.ID, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, "DELETE FROM sessions WHERE grant_id = $1", e.Data.GrantID)
+			_, err := tx.ExecContext(ctx, "INSERT INTO notices (text) VALUES ($1)", "revoked: "+e.Data.GrantID)
 			return err
 		})
 	})

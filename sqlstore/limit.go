@@ -12,7 +12,7 @@ const (
 	// server's don't start at the same moment.
 	idleRoom = time.Second
 
-	// longestLimit is the longest that PostgreSQL's setting allows, 24 days.
+	// longestLimit is the most that PostgreSQL's setting allows, about 24 days.
 	longestLimit = math.MaxInt32 * time.Millisecond
 )
 
@@ -25,9 +25,9 @@ func (s *Store) limited(ctx context.Context, args ...any) []any {
 }
 
 // idleLimit returns how many milliseconds the database should wait for the next
-// statement of a transaction, which is until the deadline of ctx has certainly
-// passed. Without it, a machine that vanished would hold its locks for hours. It's
-// empty if ctx has no deadline.
+// statement of a transaction. By then, the deadline of ctx has certainly passed.
+// Without the limit, a machine that vanished would hold its locks for hours. If ctx
+// has no deadline, idleLimit returns "".
 func idleLimit(ctx context.Context) string {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The limit is in whole milliseconds, rounded up, and within what PostgreSQL takes.
+// The test checks that the limit is in whole milliseconds, rounded up, and within what
+// PostgreSQL accepts.
 func TestIdleLimit(t *testing.T) {
 	tests := []struct {
 		name string
@@ -24,7 +25,7 @@ func TestIdleLimit(t *testing.T) {
 		{"and a nanosecond", 9*time.Second + 1, "10001"},
 		{"the longest", longestLimit - idleRoom, "2147483647"},
 		{"longer", longestLimit, "2147483647"},
-		{"for ever", 1<<63 - 1, "2147483647"},
+		{"the longest Duration", 1<<63 - 1, "2147483647"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

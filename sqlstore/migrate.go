@@ -10,23 +10,25 @@ import (
 	"time"
 )
 
-// Migrate creates the table of the Store and its index if they are missing.
-// Several processes may call it at once.
+// Migrate creates the table of the Store and its index if they're missing. Several
+// processes may call it at once. If there's a table that the Store can't use, for
+// example because it has no primary key, Migrate returns an error and leaves the table
+// as it is.
 //
-// In PostgreSQL it first looks for the table, in the schema given in Options.Table or
-// else along the search_path. If it finds the table with an index on expires, it
-// doesn't change anything or wait for locks, and doesn't need CREATE. Otherwise it
-// waits at most a second for a lock, then lets others go first and tries again until
-// ctx ends. If a large table has no index, building one locks out all writers until
-// it's done. CREATE INDEX CONCURRENTLY, run by hand, doesn't, and Migrate waits for
-// it. An index that PostgreSQL marks as invalid and that isn't being built is dropped
-// and built again.
+// In PostgreSQL, Migrate first looks for the table in the schema given in
+// Options.Table, or else along the search_path. If it finds the table with an index on
+// expires, it doesn't change anything, doesn't wait for locks and doesn't need CREATE.
+// Otherwise it waits for a lock for at most a second, lets others go first and tries
+// again until ctx ends.
+//
+// Building an index locks out all writers, which takes a while if the table is large.
+// CREATE INDEX CONCURRENTLY, run by hand, doesn't lock them out, and Migrate waits for
+// it. Migrate drops an index that PostgreSQL marks as invalid, unless it's being built,
+// and builds it again.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrate := s.migrate
 	if s.sql.look == "" {
-		migrate = func(ctx context.Context) error {
-			return s.inTx(ctx, func(tx *sql.Tx) error { return execAll(ctx, tx, s.sql.migrate...) })
-		}
+		migrate = s.migrateSQLite
 	}
 	if err := migrate(ctx); err != nil {
 		return fmt.Errorf("sqlstore: creating the table: %w", err)
@@ -34,15 +36,39 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return nil
 }
 
+func (s *Store) migrateSQLite(ctx context.Context) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := execAll(ctx, tx, s.sql.migrate...); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, s.sql.fits, "", 1, 0); err != nil {
+			return ended(ctx, fmt.Errorf("the table isn't like the one in Schema; rename it, or set another name in Options.Table: %w", err))
+		}
+		return nil
+	})
+}
+
+// maxInternalErrors is more than the races that Migrate can lose against others. An
+// internal error that comes back has another reason.
+const maxInternalErrors = 5
+
 // migrate creates what it doesn't find. CREATE … IF NOT EXISTS by itself would lock
 // the table even if everything exists.
 func (s *Store) migrate(ctx context.Context) error {
+	internal := 0
 	for {
 		found, err := s.look(ctx, s.db)
 		if err != nil || found.complete() {
 			return err
 		}
-		if err = s.createMissing(ctx); !givesWay(err) {
+		if found.columns && !found.key {
+			return s.errNoKey()
+		}
+		err = s.createMissing(ctx)
+		if hasState(err, internalError) {
+			internal++
+		}
+		if !givesWay(err) || internal > maxInternalErrors {
 			return err
 		}
 		select {
@@ -53,12 +79,17 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 }
 
-// givesWay reports whether err means that another process was faster. Usually a lock
-// wasn't available. An index build CONCURRENTLY releases its last lock shortly before
-// it commits. DROP INDEX fails in between with "tuple concurrently updated", which is
-// an internal error to PostgreSQL.
+func (s *Store) errNoKey() error {
+	return fmt.Errorf("the table has no primary key, without which events can't be claimed; run %s, or set another name in Options.Table", s.sql.addKey)
+}
+
+const lockNotAvailable, internalError = "55P03", "XX000"
+
+// givesWay reports whether err can mean that another process was faster. Usually a
+// lock wasn't available. An index build CONCURRENTLY releases its last lock shortly
+// before it commits. In between, DROP INDEX fails with "tuple concurrently updated",
+// which is an internal error to PostgreSQL.
 func givesWay(err error) bool {
-	const lockNotAvailable, internalError = "55P03", "XX000"
 	return conflicts(err) || hasState(err, lockNotAvailable, internalError)
 }
 
@@ -66,16 +97,16 @@ func givesWay(err error) bool {
 // schema where the Store's other statements would find it, although CREATE TABLE
 // might create another one elsewhere.
 type layout struct {
-	table, columns, index bool
-	invalid               string // the name of our index if PostgreSQL can't use it
+	table, columns, key, index bool
+	invalid                    string // the name of our index if PostgreSQL can't use it
 }
 
-func (l layout) complete() bool { return l.columns && l.index }
+func (l layout) complete() bool { return l.columns && l.key && l.index }
 
 func (s *Store) look(ctx context.Context, db interface {
 	QueryRowContext(context.Context, string, ...any) *sql.Row
 }) (l layout, err error) {
-	err = db.QueryRowContext(ctx, s.sql.look).Scan(&l.table, &l.columns, &l.index, &l.invalid)
+	err = db.QueryRowContext(ctx, s.sql.look).Scan(&l.table, &l.columns, &l.key, &l.index, &l.invalid)
 	return l, ended(ctx, err)
 }
 
@@ -132,14 +163,14 @@ func execAll(ctx context.Context, tx *sql.Tx, statements ...string) error {
 	return nil
 }
 
-// Schema returns the statements that create the table and its index, for
-// migrations in files. They belong in one transaction.
+// Schema returns the statements that create the table and its index, for migrations
+// in files. They belong in one transaction.
 //
-// In PostgreSQL, CREATE INDEX locks the table even if the index exists. If an event
-// is in [Store.Tx] at that moment, CREATE INDEX waits for it, and every other event
-// waits behind CREATE INDEX. So run the statements once, not at every start, and put
-// SET LOCAL lock_timeout = '1s' before them. The migration then fails instead of
-// making others wait, and you can run it again. [Store.Migrate] does all this for you.
+// In PostgreSQL, CREATE INDEX locks the table even if the index exists. If an event is
+// in [Store.Tx] at that moment, CREATE INDEX waits for it, and every other event waits
+// behind CREATE INDEX. So run the statements once, not at every start, and put SET
+// LOCAL lock_timeout = '1s' before them. The migration then fails instead of making
+// others wait, and you can run it again. [Store.Migrate] does all this for you.
 func (s *Store) Schema() string {
 	return strings.Join(s.sql.migrate, ";\n") + ";\n"
 }

@@ -11,7 +11,7 @@ import (
 
 type coded string
 
-func (c coded) Error() string    { return "refused with " + string(c) }
+func (c coded) Error() string    { return "failed with " + string(c) }
 func (c coded) SQLState() string { return string(c) }
 
 func TestRetry(t *testing.T) {
@@ -21,7 +21,7 @@ func TestRetry(t *testing.T) {
 		name  string
 		ctx   context.Context
 		err   error
-		times int // that the error comes
+		times int // how often f fails
 		tries int
 		fails bool
 	}{
@@ -29,7 +29,7 @@ func TestRetry(t *testing.T) {
 		{"a serialization failure", t.Context(), coded("40001"), 1, 2, false},
 		{"several, wrapped", t.Context(), fmt.Errorf("insert: %w", coded("40001")), 50, 51, false},
 		{"a deadlock", t.Context(), coded("40P01"), 1, 2, false},
-		{"without end", t.Context(), coded("40001"), 1000, 100, true},
+		{"too often", t.Context(), coded("40001"), 1000, 100, true},
 		{"when the context has ended", ended, coded("40001"), 1, 1, true},
 		{"another state", t.Context(), coded("23505"), 1, 1, true},
 		{"no state", t.Context(), errors.New("connection lost"), 1, 1, true},

@@ -13,45 +13,45 @@ import (
 )
 
 const (
-	// sweepEvery and the 512 rows of a sweep let rows go four times as fast as
-	// they can come.
+	// sweepEvery is the number of claims for each sweep. A sweep deletes up to 512
+	// rows, so rows go away four times as fast as they can come.
 	sweepEvery = 128
 
-	// maxTries is how often a statement is tried that the isolation level
-	// refuses.
+	// maxTries bounds how often a statement is tried that conflicts with others.
 	maxTries = 100
 )
 
-// Options are the choices that [New] offers. The zero value is ready to use.
+// Options configures [New]. The zero value is ready to use.
 type Options struct {
-	// Table is the name of the table: "grantexhook_events" if empty. It consists
-	// of up to 55 lower-case letters, digits and underscores, does not begin with
-	// a digit, and in PostgreSQL may have a schema before it, with a dot. Nothing
-	// else there may be called <table>_expires, which is its index. A table
-	// belongs to one service: a second one on the same table would be told "done"
-	// of events that it never saw.
+	// Table is the name of the table. If empty, it's "grantexhook_events". It can
+	// have up to 55 lower-case letters, digits and underscores, and can't begin
+	// with a digit. In PostgreSQL, you can put a schema and a dot before it. The
+	// table's index is called <table>_expires, so that name must be free too.
+	//
+	// A table belongs to one service. A second service sharing it would find
+	// events it never saw marked done.
 	Table string
 }
 
-// A Store is a grantexhook.Store in a table of a SQL database, with a row for
-// each event that is claimed or done. It is made by [New]; the zero value is not
-// usable. It is safe for concurrent use, by any number of processes.
+// A Store is a grantexhook.Store in a table of a SQL database, with a row for each
+// event that is claimed or done. Use [New] to create one; the zero value isn't
+// usable. Any number of goroutines and processes can use it at the same time.
 //
-// Claim, Done and Release are one statement each. There is no background
-// goroutine: the first Claim of a Store, and every 128th after it, begins by
-// deleting up to 512 rows that have expired, and fails if it cannot.
+// Claim, Done and Release are one statement each. A Store has no goroutine. Instead,
+// its first Claim and every 128th after that begin by deleting up to 512 rows that
+// have expired. If that fails, so does the Claim.
 type Store struct {
 	db     *sql.DB
 	sql    statements
 	claims atomic.Uint64
 }
 
-// New returns a Store in db, which stays the caller's to configure and to close.
-// A nil opts is the zero [Options]. It does not connect; [Store.Migrate] creates
-// the table.
+// New returns a Store that uses db. You configure db and close it. A nil opts is the
+// zero [Options]. New doesn't connect to the database; [Store.Migrate] creates the
+// table.
 //
-// It is an error if db is nil, if d is none of the dialects, or if the name of
-// the table is not as [Options] says.
+// New returns an error if db is nil, if d is unknown, or if the name of the table
+// isn't allowed.
 func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -66,10 +66,9 @@ func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 	return &Store{db: db, sql: s}, nil
 }
 
-// Claim implements grantexhook.Store. While a [Store.Tx] of the same event is
-// open, it waits for that to end. An error may leave id claimed for the time of
-// lease, if ctx ended or the connection broke before the answer of the database
-// came.
+// Claim implements grantexhook.Store. If a [Store.Tx] of the same event is open,
+// Claim waits for it to end. If ctx ends or the connection breaks before the database
+// answers, Claim returns an error although id may be claimed until lease is over.
 func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error) {
 	if err := s.sweep(ctx); err != nil {
 		return 0, false, fmt.Errorf("sqlstore: deleting rows that have expired: %w", err)
@@ -107,9 +106,9 @@ func (s *Store) Release(ctx context.Context, id string, token int64) error {
 	return nil
 }
 
-// sweep comes before the claim, so that a Claim that fails has claimed nothing.
-// At a higher level of isolation, its look at the whole table would make the
-// transactions of others fail.
+// sweep comes before the claim, so a Claim that fails here hasn't claimed the event.
+// It reads the whole table, which would make the transactions of others fail at a
+// higher isolation level.
 func (s *Store) sweep(ctx context.Context) error {
 	if s.claims.Add(1)%sweepEvery != 1 {
 		return nil
@@ -120,8 +119,8 @@ func (s *Store) sweep(ctx context.Context) error {
 	})
 }
 
-// inTx commits what f does, at a level of isolation where each statement sees what
-// others have committed before it.
+// inTx commits what f does. At its isolation level, each statement sees what others
+// committed before it.
 func (s *Store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.sql.level})
 	if err != nil {
@@ -141,7 +140,7 @@ func (s *Store) exec(ctx context.Context, statement string, args ...any) error {
 	})
 }
 
-// retry calls f until the isolation level lets it through.
+// retry calls f until it doesn't conflict with others.
 func retry(ctx context.Context, f func() error) (err error) {
 	for range maxTries {
 		if err = f(); !conflicts(err) || ctx.Err() != nil {
@@ -151,9 +150,9 @@ func retry(ctx context.Context, f func() error) (err error) {
 	return err
 }
 
-// conflicts reports whether a statement failed because of what another one did
-// at the same time. The drivers of PostgreSQL share no error type, but pgx and pq
-// have a method for the code.
+// conflicts reports whether a statement failed because of what others did at the same
+// time. The drivers of PostgreSQL don't share an error type, but the errors of pgx and
+// pq both have a method that returns the code.
 func conflicts(err error) bool {
 	const serializationFailure, deadlockDetected = "40001", "40P01"
 	return hasState(err, serializationFailure, deadlockDetected)

@@ -13,10 +13,10 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// The databases are met in internal/integration, where the drivers are.
+// The tests with databases are in internal/integration, where the drivers are.
 var _ grantexhook.Store = (*sqlstore.Store)(nil)
 
-// unreached is for a sql.DB that is never asked to connect.
+// unreached is for a sql.DB that must not connect.
 type unreached struct{}
 
 func (unreached) Connect(context.Context) (driver.Conn, error) { panic("New connects") }
@@ -31,26 +31,26 @@ func TestNew(t *testing.T) {
 		db      *sql.DB
 		dialect sqlstore.Dialect
 		table   string
-		want    string // in the error, if there is one
+		want    string // in the error; empty if there's no error
 	}{
 		{"PostgreSQL", db, sqlstore.PostgreSQL, "", ""},
 		{"SQLite", db, sqlstore.SQLite, "", ""},
-		{"a table of one's own", db, sqlstore.SQLite, "events_2", ""},
+		{"another table", db, sqlstore.SQLite, "events_2", ""},
 		{"a keyword", db, sqlstore.PostgreSQL, "order", ""},
 		{"the longest name", db, sqlstore.PostgreSQL, longest, ""},
 		{"a schema", db, sqlstore.PostgreSQL, "hooks.events", ""},
 		{"no database", nil, sqlstore.PostgreSQL, "", "db is nil"},
-		{"no dialect", db, 0, "", "neither PostgreSQL nor SQLite"},
-		{"an unknown dialect", db, 3, "", "neither PostgreSQL nor SQLite"},
-		{"a schema in SQLite", db, sqlstore.SQLite, "main.events", "SQLite has no schema"},
-		{"too long", db, sqlstore.PostgreSQL, longest + "t", "cannot be the table"},
-		{"upper case", db, sqlstore.PostgreSQL, "Events", "cannot be the table"},
-		{"a digit first", db, sqlstore.PostgreSQL, "2events", "cannot be the table"},
-		{"a space", db, sqlstore.PostgreSQL, "my events", "cannot be the table"},
-		{"a line feed at the end", db, sqlstore.PostgreSQL, "events\n", "cannot be the table"},
-		{"a quote", db, sqlstore.PostgreSQL, `e"; DROP TABLE users; --`, "cannot be the table"},
-		{"two dots", db, sqlstore.PostgreSQL, "a.b.c", "cannot be the table"},
-		{"no schema before the dot", db, sqlstore.PostgreSQL, ".events", "cannot be the table"},
+		{"no dialect", db, 0, "", "use sqlstore.PostgreSQL or sqlstore.SQLite"},
+		{"an unknown dialect", db, 3, "", "use sqlstore.PostgreSQL or sqlstore.SQLite"},
+		{"a schema in SQLite", db, sqlstore.SQLite, "main.events", "SQLite has no schemas"},
+		{"too long", db, sqlstore.PostgreSQL, longest + "t", "can't be the table"},
+		{"upper case", db, sqlstore.PostgreSQL, "Events", "can't be the table"},
+		{"a digit first", db, sqlstore.PostgreSQL, "2events", "can't be the table"},
+		{"a space", db, sqlstore.PostgreSQL, "my events", "can't be the table"},
+		{"a line feed at the end", db, sqlstore.PostgreSQL, "events\n", "can't be the table"},
+		{"a quote", db, sqlstore.PostgreSQL, `e"; DROP TABLE users; --`, "can't be the table"},
+		{"two dots", db, sqlstore.PostgreSQL, "a.b.c", "can't be the table"},
+		{"no schema before the dot", db, sqlstore.PostgreSQL, ".events", "can't be the table"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

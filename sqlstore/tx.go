@@ -8,35 +8,38 @@ import (
 	"time"
 )
 
-// keep is how long Tx marks an event as done: as long as a Dispatcher does.
+// keep is how long Tx marks an event as done, which is as long as a Dispatcher does.
 const keep = 24 * time.Hour
 
-// Tx calls f in a transaction that also marks the event id as done, unless it is
-// done already: then f is not called, and Tx returns nil. What f writes through
-// its transaction and the mark are committed together or not at all. It is for
-// the inside of a handler; claiming the event stays with the Dispatcher.
+// Tx calls f in a transaction that also marks the event id as done. What f writes
+// through the transaction and the mark are committed together or not at all. If the
+// event is done already, Tx returns nil without calling f. Call Tx in a handler; the
+// Dispatcher still claims the event.
 //
-// The mark comes first. A second Tx for the same event waits there for the first
-// one to end, and then does nothing if that was committed, or takes its place.
-// The event is marked for 24 hours, after which Tx would call f again.
+// Tx writes the mark first. A second Tx for the same event waits there until the
+// first one ends. If the first one was committed, the second doesn't call f.
+// Otherwise it takes the first one's place. The mark lasts 24 hours, after which Tx
+// would call f again.
 //
-// The transaction has the default isolation level of the database and is rolled
-// back when ctx ends, or if f panics. The error is that of f as it is, or that of
-// the database; after an error of the commit, the event may be done or not, and
-// the next Tx finds out. f is called once at most, also at isolation levels where
-// a commit can fail for what others did; that error has SQLSTATE 40001.
+// The transaction has the database's default isolation level. Tx rolls it back if ctx
+// ends, f panics or f returns an error, which Tx then returns as it is. After an error
+// of the commit, the event may or may not be done, and the next Tx finds out. Tx never
+// calls f twice. At isolation levels where transactions conflict, it returns an error
+// with SQLSTATE 40001 instead.
 //
-// f must do its work through the transaction, return the first error that a
-// statement gives it, and not end the transaction, with SQL neither: after some
-// errors SQLite has rolled back already, and what f writes then stays, without the
-// mark. What f does through another connection is no part of the transaction; it
-// waits for it if it needs the same rows, and in SQLite if it writes, or if there is
-// only one connection. f should be short, since others wait for it, each with a
-// connection: those of the same event, a Claim included, and in SQLite everyone who
-// writes.
+// f must work through its transaction and return the first error that a statement
+// returns. It must neither commit nor roll back, not even in SQL. After some errors
+// SQLite has already rolled back, and what f writes then is kept without the mark.
 //
-// Once Tx has returned nil, the event is done, even if the handler then fails: let
-// it be the last thing that a handler does, and call it once.
+// What f does through another connection isn't part of the transaction. It can wait
+// for the transaction, which waits for f: if it needs the same rows, if it writes to
+// the same SQLite file, or if the pool has only one connection.
+//
+// f should be short. While it runs, every Tx and Claim of the same event waits, each
+// with a connection. In SQLite, everyone who writes waits.
+//
+// Once Tx has returned nil, the event is done, even if the handler then fails. So call
+// Tx once, as the last thing in a handler.
 func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error {
 	tx, marked, err := s.begin(ctx, id)
 	if err != nil {
@@ -55,7 +58,7 @@ func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error 
 	return nil
 }
 
-// ended returns the error of ctx where err doesn't say that ctx ended.
+// ended replaces err with the error of ctx if err hides that ctx has ended.
 func ended(ctx context.Context, err error) error {
 	if hidesEnd(ctx, err) {
 		return ctx.Err()
@@ -63,7 +66,7 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// explained adds the error of ctx if f got only the error that [ended] replaces.
+// explained adds the error of ctx to an error of f that hides it.
 func explained(ctx context.Context, err error) error {
 	if hidesEnd(ctx, err) {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -71,15 +74,15 @@ func explained(ctx context.Context, err error) error {
 	return err
 }
 
-// hidesEnd reports whether err is only a result of the end of ctx. database/sql
-// says that it has rolled back, and pq that PostgreSQL canceled the statement.
+// hidesEnd reports whether err is only a result of the end of ctx: database/sql
+// reports that it has rolled back, and pq that PostgreSQL canceled the statement.
 func hidesEnd(ctx context.Context, err error) bool {
 	const queryCanceled = "57014"
 	return ctx.Err() != nil && (errors.Is(err, sql.ErrTxDone) || hasState(err, queryCanceled))
 }
 
-// begin starts a transaction with the mark; marked is false if the event was
-// done before.
+// begin starts a transaction and writes the mark. If the event was done before, marked
+// is false.
 func (s *Store) begin(ctx context.Context, id string) (tx *sql.Tx, marked bool, err error) {
 	err = retry(ctx, func() error {
 		if tx, err = s.db.BeginTx(ctx, nil); err != nil {

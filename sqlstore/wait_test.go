@@ -15,11 +15,11 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// A busy conn is of a PostgreSQL whose table lacks its index, and where statements
-// fail for a while.
+// A busy conn belongs to a PostgreSQL whose table lacks its index and whose
+// statements fail for a while.
 type busy struct {
 	err   error
-	times int // that err comes
+	times int // how often statements fail
 	tries []time.Time
 	unreached
 }
@@ -43,13 +43,13 @@ func (b *busy) ExecContext(context.Context, string, []driver.NamedValue) (driver
 }
 
 func (b *busy) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
-	return &found{true, true, b.err == nil, ""}, nil
+	return &found{true, true, true, b.err == nil, ""}, nil
 }
 
-// found is the only row of an answer.
+// found is the only row of a result.
 type found []driver.Value
 
-func (f *found) Columns() []string { return []string{"table", "columns", "index", "invalid"} }
+func (f *found) Columns() []string { return []string{"table", "columns", "key", "index", "invalid"} }
 func (f *found) Close() error      { return nil }
 
 func (f *found) Next(row []driver.Value) error {
@@ -63,7 +63,7 @@ func (f *found) Next(row []driver.Value) error {
 
 type state string
 
-func (s state) Error() string    { return "refused with " + string(s) }
+func (s state) Error() string    { return "failed with " + string(s) }
 func (s state) SQLState() string { return string(s) }
 
 func TestMigrateTriesAgain(t *testing.T) {
@@ -73,12 +73,14 @@ func TestMigrateTriesAgain(t *testing.T) {
 		times, tries int
 		want         error
 	}{
-		{"a lock that isn't to be had", state("55P03"), 3, 3, nil},
+		{"a lock that isn't available", state("55P03"), 3, 3, nil},
+		{"for longer", state("55P03"), 30, 30, nil},
 		{"a deadlock", state("40P01"), 3, 3, nil},
-		{"a tuple that was updated meanwhile", state("XX000"), 3, 3, nil},
+		{"a tuple that was updated meanwhile", state("XX000"), 5, 5, nil},
+		{"an internal error that doesn't go away", state("XX000"), 100, 6, state("XX000")},
 		{"a conflict", state("40001"), 3, 3, nil},
-		{"without a right", state("42501"), 3, 1, state("42501")},
-		{"without a state", errors.ErrUnsupported, 3, 1, errors.ErrUnsupported},
+		{"a missing right", state("42501"), 3, 1, state("42501")},
+		{"no state", errors.ErrUnsupported, 3, 1, errors.ErrUnsupported},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -96,7 +98,8 @@ func TestMigrateTriesAgain(t *testing.T) {
 	}
 }
 
-// Between two tries, Migrate waits no longer than its context lasts.
+// The test checks that between two tries, Migrate waits only as long as its context
+// lasts.
 func TestMigrateWaitsUntilTheContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/4)
