@@ -18,7 +18,7 @@ import (
 
 const secret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e"
 
-// TestServe stops the server during each delivery, which must be handled all the same.
+// TestServe checks that deliveries in flight are still handled when the server stops.
 func TestServe(t *testing.T) {
 	const forged = "x\nFORGED \x1b[2J\u2028"
 	tests := []struct {

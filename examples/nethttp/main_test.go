@@ -16,10 +16,10 @@ import (
 
 const secret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e"
 
-// forged would start a line of the log, clear the screen and start a line elsewhere.
+// forged tries to start a line of its author's choice and to clear the terminal.
 const forged = "x\nFORGED \x1b[2J\u2028"
 
-// TestHandler sends deliveries over real connections.
+// TestHandler checks the status of each delivery and what it logs.
 func TestHandler(t *testing.T) {
 	h, err := handler(secret)
 	require.NoError(t, err)
@@ -37,7 +37,7 @@ func TestHandler(t *testing.T) {
 		sender hooktest.Sender
 		event  grantexhook.Payload
 		status int
-		log    string // the one line
+		log    string // nothing else is logged
 	}{
 		{"granted", good, once, 200, `grant "grnt_1": agent "ag_1" may use ["calendar:read"]`},
 		{"granted, again", good, once, 200, ""},
