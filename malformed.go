@@ -30,7 +30,7 @@ func (e *malformedError) Error() string { return ErrMalformed.Error() + ": " + e
 func (*malformedError) Unwrap() error   { return ErrMalformed }
 func (*malformedError) Malformed() bool { return true }
 
-// maxPath bounds how deep the search for a misfit goes, since each step decodes
+// maxPath limits how deep the search for a misfit goes, since each step decodes
 // the value again.
 const maxPath = 16
 
@@ -39,9 +39,10 @@ const maxPath = 16
 // differ between releases: Go 1.26 doesn't name the field of a bad time, and
 // Go 1.27 puts keys from the body into the path.
 type misfit struct {
-	path  []string // the names in the Go types, not those in the body
-	value json.RawMessage
-	want  reflect.Type
+	path   []string // the names in the Go types, not those in the body
+	value  json.RawMessage
+	want   reflect.Type
+	quoted bool // the field's tag asks for a want in a string
 }
 
 // explain returns an error about the innermost misfit of a body that doesn't
@@ -67,7 +68,10 @@ func explain(body []byte, t reflect.Type) error {
 // String returns, for example, "data.depth: string, int wanted".
 func (m misfit) String() string {
 	kind, want := kindOf(m.value), wanted(m.want)
-	if kind == want { // the kind isn't what is wrong
+	switch {
+	case m.quoted:
+		want = "quoted " + want
+	case kind == want: // the kind isn't what is wrong
 		want = m.want.String()
 	}
 	return fmt.Sprintf("%s: %s, %s wanted", cmp.Or(strings.Join(m.path, "."), "the body"), kind, want)
@@ -75,52 +79,41 @@ func (m misfit) String() string {
 
 // inner returns the misfit within the value of m that explains m, if there is one.
 func (m misfit) inner() (misfit, bool) {
-	if decodesItself(m.want) {
-		return m, false
-	}
-	switch m.want.Kind() {
-	case reflect.Struct, reflect.Map:
-		return m.member()
-	case reflect.Slice, reflect.Array:
-		return m.element()
+	var list []json.RawMessage
+	var members map[string]json.RawMessage
+	switch kind := m.want.Kind(); {
+	case decodesItself(m.want):
+	case kind == reflect.Struct && json.Unmarshal(m.value, &members) == nil:
+		return m.field(members)
+	case kind == reflect.Map && json.Unmarshal(m.value, &members) == nil:
+		for _, name := range slices.Sorted(maps.Keys(members)) {
+			list = append(list, members[name])
+		}
+		return m.element(list)
+	case (kind == reflect.Slice || kind == reflect.Array) && json.Unmarshal(m.value, &list) == nil:
+		return m.element(list)
 	}
 	return m, false
 }
 
-// member decodes each member of an object by itself into the whole type. That way
+// field decodes each member of an object by itself into the whole type. That way
 // encoding/json matches the names and applies the tags.
-func (m misfit) member() (misfit, bool) {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(m.value, &members) != nil {
-		return m, false
-	}
+func (m misfit) field(members map[string]json.RawMessage) (misfit, bool) {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		alone, err := json.Marshal(map[string]json.RawMessage{name: members[name]})
 		if err == nil && !fits(alone, m.want) {
-			return m.at(name, members[name])
+			f, found := fieldFor(m.want, name)
+			return misfit{append(m.path, jsonName(f)), members[name], f.Type, isQuoted(f)}, found
 		}
 	}
 	return m, false
 }
 
-// at returns the misfit of one member. The path leaves out the key of a map, since
-// it comes from the body.
-func (m misfit) at(name string, value json.RawMessage) (misfit, bool) {
-	if m.want.Kind() == reflect.Map {
-		return misfit{m.path, value, m.want.Elem()}, !fits(value, m.want.Elem())
-	}
-	f, found := fieldFor(m.want, name)
-	return misfit{append(m.path, jsonName(f)), value, f.Type}, found
-}
-
-func (m misfit) element() (misfit, bool) {
-	var elements []json.RawMessage
-	if json.Unmarshal(m.value, &elements) != nil {
-		return m, false
-	}
-	for _, e := range elements {
-		if !fits(e, m.want.Elem()) {
-			return misfit{m.path, e, m.want.Elem()}, true
+// element doesn't extend the path. The keys of a map come from the body.
+func (m misfit) element(values []json.RawMessage) (misfit, bool) {
+	for _, v := range values {
+		if !fits(v, m.want.Elem()) {
+			return misfit{path: m.path, value: v, want: m.want.Elem()}, true
 		}
 	}
 	return m, false
@@ -133,15 +126,14 @@ func fits(value []byte, t reflect.Type) bool {
 // fieldFor returns the field that encoding/json decodes a member into. An exact name
 // wins over one that differs in case, and then the outermost field wins.
 func fieldFor(t reflect.Type, name string) (best reflect.StructField, found bool) {
-	rank := func(f reflect.StructField) (inexact bool, depth int) { return jsonName(f) != name, len(f.Index) }
-	for _, f := range reflect.VisibleFields(t) {
-		if !f.IsExported() || !strings.EqualFold(jsonName(f), name) {
-			continue
+	for _, same := range []func(a, b string) bool{func(a, b string) bool { return a == b }, strings.EqualFold} {
+		for _, f := range reflect.VisibleFields(t) {
+			if f.IsExported() && same(jsonName(f), name) && (!found || len(f.Index) < len(best.Index)) {
+				best, found = f, true
+			}
 		}
-		inexact, depth := rank(f)
-		bestInexact, bestDepth := rank(best)
-		if !found || !inexact && bestInexact || inexact == bestInexact && depth < bestDepth {
-			best, found = f, true
+		if found {
+			break
 		}
 	}
 	return best, found
@@ -150,6 +142,18 @@ func fieldFor(t reflect.Type, name string) (best reflect.StructField, found bool
 func jsonName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return cmp.Or(name, f.Name)
+}
+
+// isQuoted reports whether the tag of f has the option "string", and encoding/json
+// applies it to the field's type.
+func isQuoted(f reflect.StructField) bool {
+	t := f.Type
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	basic := reflect.Bool <= t.Kind() && t.Kind() <= reflect.Float64 || t.Kind() == reflect.String
+	_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return basic && slices.Contains(strings.Split(options, ","), "string")
 }
 
 // decodesItself reports whether t has a decoder that encoding/json calls.

@@ -25,7 +25,10 @@ type catalog struct {
 	Ratio           float32             `json:"ratio"`
 	Untagged        int                 // its member may be written in any case
 	untagged        bool                // which encoding/json doesn't see
-	Quoted          int                 `json:"quoted,string"`
+	Quoted          int8                `json:"quoted,string"`
+	QuotedText      string              `json:"quotedText,omitempty,string"`
+	QuotedPointer   *bool               `json:"quotedPointer,string"`
+	QuotedList      []string            `json:"quotedList,string"`
 	Number          json.Number         `json:"number"`
 	Wait            time.Duration       `json:"wait"`
 	At              *time.Time          `json:"at"`
@@ -85,9 +88,13 @@ var misfits = []struct{ name, data, want string }{
 	{"string for a duration", `{"wait":"471147s"}`, "data.wait: string, int64 wanted"},
 	{"string for a json.Number", `{"number":"MARKER"}`, "data.number: string, json.Number wanted"},
 	{"object for a json.Number", `{"number":{"MARKER":1}}`, "data.number: object, json.Number wanted"},
-	{"string that isn't a number", `{"quoted":"MARKER"}`, "data.quoted: string, int wanted"},
-	{"number that should be quoted", `{"quoted":471147}`, "data.quoted: number, int wanted"},
-	{"one quoted right, another wrong", `{"quoted":"471147","small":"MARKER"}`, "data.small: string, int8 wanted"},
+	{"string that isn't a number", `{"quoted":"MARKER"}`, "data.quoted: string, quoted int8 wanted"},
+	{"quoted number too large", `{"quoted":"471147"}`, "data.quoted: string, quoted int8 wanted"},
+	{"number that should be quoted", `{"quoted":4}`, "data.quoted: number, quoted int8 wanted"},
+	{"string that should be quoted twice", `{"quotedText":"MARKER"}`, "data.quotedText: string, quoted string wanted"},
+	{"behind a pointer, not quoted", `{"quotedPointer":true}`, "data.quotedPointer: bool, quoted bool wanted"},
+	{"option on a list, which ignores it", `{"quotedList":"MARKER"}`, "data.quotedList: string, array wanted"},
+	{"one quoted right, another wrong", `{"quoted":"47","small":"MARKER"}`, "data.small: string, int8 wanted"},
 	{"string that isn't a time", `{"at":"MARKER"}`, "data.at: string, time.Time wanted"},
 	{"number for a time", `{"at":471147}`, "data.at: number, time.Time wanted"},
 	{"string for a list", `{"list":"MARKER"}`, "data.list: string, array wanted"},
