@@ -6,58 +6,51 @@ import (
 	"time"
 )
 
-// A Store remembers which events are being handled and which have been, so that
-// each is handled once. It belongs to one service: a second one on the
-// same one would be told "done" of events that it never saw.
+// A Store remembers which events are being handled and which were handled, so each
+// is handled once. A Store belongs to one service: a second service sharing it
+// would find events it never saw marked done.
 //
-// An id is free, claimed or done. All methods may be called concurrently, by
-// several processes if the Store is shared among them, and return an error if
-// they cannot tell or keep what is asked of them. Package storetest checks an
-// implementation.
+// An id is free, claimed or done. All methods may be called concurrently, and by
+// several processes if they share the Store. A method returns an error if it
+// couldn't read or write the state. Package storetest tests implementations.
 type Store interface {
-	// Claim claims id for the time of lease if it is free, or if the lease of
-	// an earlier claim has expired, and returns a token that is not zero and
-	// that no other claim of id has had. Token 0 without an error means that id
-	// is done, if done is set, and otherwise that someone else holds it. A
-	// context that has ended may fail a Claim, which then claims nothing. One
-	// that fails later, when its context ends or a connection breaks before the
-	// answer came, may have claimed id, which nobody has then until the lease
-	// expires.
+	// Claim claims id until lease has passed, if id is free or an earlier claim has
+	// expired. It returns a token that isn't zero and that no other claim of id has
+	// had. Token 0 without an error means that id is done, if done is true, or else
+	// that it is claimed.
+	//
+	// If ctx has ended, Claim may return an error, and then it doesn't claim id. If
+	// ctx ends or the connection breaks during the call, Claim may return an error
+	// although id is claimed. It then stays claimed until the lease expires.
 	Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error)
 
-	// Done marks id as done for the time of keep, after which it is free. What
-	// was handled is handled: it does not matter who holds the claim now, or
-	// whether anyone does.
+	// Done marks id as done until keep has passed; then id is free. It does so even
+	// if another claim holds id now, because the event was handled.
 	Done(ctx context.Context, id string, keep time.Duration) error
 
-	// Release frees id if it is still claimed with this token, and otherwise
-	// does nothing: what is done stays done, and a later claim is not harmed.
+	// Release frees id if it is claimed with this token. Otherwise it changes
+	// nothing: an id that is done stays done, and a later claim stays valid.
 	Release(ctx context.Context, id string, token int64) error
 }
 
-// A MemoryStore is a [Store] in the memory of one process, which is right for a
-// service that runs as one process. It remembers nothing across restarts. The
-// zero value is ready to use. It is safe for concurrent use and must not be
-// copied.
+// A MemoryStore is a [Store] in the memory of one process. It suits a service that
+// runs as one process, and forgets everything when that restarts. The zero value is
+// ready to use. It is safe for concurrent use and must not be copied.
 //
 // It needs about 150 bytes for each event that it remembers; a [Dispatcher] keeps
-// events for a day. There is no background goroutine: each Claim forgets up to
-// two claims and two events that have expired, in constant time.
+// events for a day. There is no background goroutine: each Claim forgets up to two
+// expired claims and two expired events, in constant time.
 type MemoryStore struct {
-	mu      sync.Mutex
-	entries map[string]*entry
-	claimed queue
-	done    queue
-	last    int64 // token
+	mu            sync.Mutex
+	entries       map[string]*entry
+	claimed, done []*entry // queues in the order of expiry, as long as all leases and all times to keep are the same
+	last          int64    // token
 }
 
 type entry struct {
 	id      string
 	token   int64 // 0 if done
 	expires time.Time
-
-	queue      *queue
-	prev, next *entry
 }
 
 // Claim implements [Store]. It never fails.
@@ -65,15 +58,14 @@ func (s *MemoryStore) Claim(_ context.Context, id string, lease time.Duration) (
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sweep(&s.claimed, now)
-	s.sweep(&s.done, now)
-	e := s.entry(id)
-	if now.Before(e.expires) {
+	s.claimed = s.sweep(s.claimed, false, now)
+	s.done = s.sweep(s.done, true, now)
+	if e := s.entries[id]; e != nil && now.Before(e.expires) {
 		return 0, e.token == 0, nil
 	}
-	s.last++
-	e.token, e.expires = s.last, now.Add(lease)
-	s.claimed.push(e)
+	e := s.add(id)
+	e.expires = now.Add(lease)
+	s.claimed = append(s.claimed, e)
 	return e.token, false, nil
 }
 
@@ -82,9 +74,14 @@ func (s *MemoryStore) Done(_ context.Context, id string, keep time.Duration) err
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entry(id)
+	e := s.entries[id]
+	if e == nil {
+		e = s.add(id)
+	}
+	if e.token != 0 {
+		s.done = append(s.done, e)
+	}
 	e.token, e.expires = 0, now.Add(keep)
-	s.done.push(e)
 	return nil
 }
 
@@ -92,69 +89,38 @@ func (s *MemoryStore) Done(_ context.Context, id string, keep time.Duration) err
 func (s *MemoryStore) Release(_ context.Context, id string, token int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.entries[id]; ok && e.token == token && token != 0 {
-		s.forget(e)
+	if e := s.entries[id]; e != nil && e.token == token && token != 0 {
+		e.expires = time.Time{}
+		delete(s.entries, id)
 	}
 	return nil
 }
 
-// entry returns the entry of id, a new one that has expired if there is none.
-func (s *MemoryStore) entry(id string) *entry {
-	e, ok := s.entries[id]
-	if !ok {
-		if s.entries == nil {
-			s.entries = make(map[string]*entry)
-		}
-		e = &entry{id: id}
-		s.entries[id] = e
+// add replaces the entry of id with one that has a new token.
+func (s *MemoryStore) add(id string) *entry {
+	if s.entries == nil {
+		s.entries = make(map[string]*entry)
 	}
+	s.last++
+	e := &entry{id: id, token: s.last}
+	s.entries[id] = e
 	return e
 }
 
-// sweep forgets up to two entries that have expired: more than come with a
-// Claim, so that they go faster than they come.
-func (s *MemoryStore) sweep(q *queue, now time.Time) {
+// sweep returns the queue without up to two entries at its front. A claim leaves its
+// queue when it is settled, and every entry when it expires. Each Claim adds only
+// one entry, so a queue shrinks faster than it grows.
+func (s *MemoryStore) sweep(queue []*entry, done bool, now time.Time) []*entry {
 	for range 2 {
-		if e := q.first; e != nil && !now.Before(e.expires) {
-			s.forget(e)
+		if len(queue) == 0 || now.Before(queue[0].expires) && done == (queue[0].token == 0) {
+			break
+		}
+		e := queue[0]
+		queue[0] = nil // or the array would keep it
+		queue = queue[1:]
+		if !now.Before(e.expires) && s.entries[e.id] == e {
+			delete(s.entries, e.id)
 		}
 	}
-}
-
-func (s *MemoryStore) forget(e *entry) {
-	e.queue.remove(e)
-	delete(s.entries, e.id)
-}
-
-// A queue holds entries in the order in which they expire, as long as the
-// leases, or the times to keep, are all the same. It is a list whose links are
-// in the entries, so that one can leave from the middle.
-type queue struct{ first, last *entry }
-
-// push puts e at the end, from whichever queue it is in.
-func (q *queue) push(e *entry) {
-	if e.queue != nil {
-		e.queue.remove(e)
-	}
-	e.queue, e.prev = q, q.last
-	if q.last != nil {
-		q.last.next = e
-	} else {
-		q.first = e
-	}
-	q.last = e
-}
-
-func (q *queue) remove(e *entry) {
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		q.first = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		q.last = e.prev
-	}
-	e.queue, e.prev, e.next = nil, nil, nil
+	return queue
 }
