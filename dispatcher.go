@@ -1,6 +1,7 @@
 package grantexhook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,8 @@ import (
 	"time"
 )
 
-// The errors of a dispatch that are not the handler's own, for use with
-// [errors.Is]; ErrMalformed is the third.
+// The errors of a dispatch that aren't the handler's own, for use with [errors.Is].
+// [ErrMalformed] is the third.
 var (
 	// ErrInFlight means that another attempt at the event is being handled.
 	ErrInFlight = errors.New("grantexhook: event is being handled")
@@ -22,86 +23,86 @@ var (
 )
 
 const (
-	// defaultTimeout leaves a second of the ten after which Grantex hangs up
-	// for reading the body and for the answer.
+	// defaultTimeout leaves one of the ten seconds that Grantex waits for reading
+	// the body and writing the response.
 	defaultTimeout = 9 * time.Second
 
-	// keep is far longer than the ten minutes over which Grantex retries, so
-	// that an event is still known when a sender that was down for hours resumes.
+	// keep is much longer than the ten minutes over which Grantex retries. A
+	// sender that was down for hours may resume.
 	keep = 24 * time.Hour
 
-	// settleTimeout bounds Done and Release, which are called even if the
-	// sender has hung up.
+	// settleTimeout limits Done and Release. They're called even if the sender
+	// has hung up.
 	settleTimeout = 2 * time.Second
 )
 
-// A Dispatcher hands each event to the handler of its type, once. The zero
-// value is ready to use and ignores every event until [On] registers handlers.
-// Its fields and handlers are set before it serves; from then on it is safe for
-// concurrent use. It must not be copied.
+// A Dispatcher calls the handler of each event's type, once per event. The zero
+// value is ready to use and ignores every event until [On] registers handlers. Set
+// its fields and handlers before it serves; from then on it is safe for concurrent
+// use. It must not be copied.
 //
-// An event is claimed in the Store, handled, and marked as done. Attempts at it
-// that arrive meanwhile are told to come again, since answering that it was
-// handled would lose it if the handler then fails; later ones are acknowledged.
-// A handler runs again if it failed, if its process died, or if the Store could
-// not mark the event as done: events are handled at least once, so handlers
-// have to bear a repetition.
+// An event is claimed in the Store, handled, and marked as done. Attempts that
+// arrive while it is being handled get 409, so Grantex retries; a 200 would lose
+// the event if the handler then failed. Attempts that arrive after it was handled
+// get 200. Delivery is at-least-once: a handler runs again if it failed, if its
+// process died, or if the Store couldn't mark the event as done. Handlers must be
+// idempotent.
 type Dispatcher struct {
-	// Store remembers the events: a [MemoryStore] of its own if nil, which is
-	// right for one process.
+	// Store remembers the events. If nil, it's a [MemoryStore], which suits a
+	// service that runs as one process.
 	Store Store
 
-	// Other, if set, handles the types that no handler is registered for. If
-	// nil, these are acknowledged and ignored. CreatedAt is zero if the event has
-	// none, or one that isn't a time as RFC 3339 writes it.
+	// Other, if set, handles the types that have no handler. If nil, those are
+	// acknowledged and ignored. CreatedAt is zero if the event's isn't an RFC 3339
+	// time.
 	Other func(context.Context, RawEvent) error
 
-	// Timeout is how long claiming and handling an event may take together: 9
-	// seconds if it is not positive. In ServeHTTP it alone ends the context of
-	// the handler, whether the sender hangs up or not; Grantex does so after ten
-	// seconds. In Dispatch, a deadline of the caller's context replaces it.
+	// Timeout is how long claiming and handling an event may take together. If
+	// zero or negative, it's 9 seconds; Grantex hangs up after ten. In ServeHTTP
+	// only the Timeout ends the handler's context: a sender that hangs up doesn't.
+	// In Dispatch, a deadline of the caller's context replaces it.
 	//
-	// The claim is leased for twice the Timeout, and two days at most. Grantex
-	// retries after 30 seconds at the earliest. If a process crashes, its lease
-	// has expired by then, provided that Timeout is at most 15 seconds. With a
-	// longer one, the first retry may still get 409.
+	// The claim is leased for twice the Timeout, and two days at most. If a process
+	// crashes, Grantex's first retry should find the lease expired. It comes after
+	// 30 seconds at the earliest, so with a Timeout of more than 15 seconds it may
+	// get 409.
 	Timeout time.Duration
 
-	// Trace, if set, is called once for each event and returns the context to
-	// handle it with and a function that is called with the outcome, which is
-	// one of the Outcome constants, and with the error if there is one. The id,
-	// type and time are as far as known if the event is malformed. Trace is not
-	// called if the decoder of a payload panics with [http.ErrAbortHandler] or
-	// ends the goroutine.
+	// Trace, if set, is called once for each event. It returns the context for the
+	// handler and a function that must not be nil. That function is called with the
+	// outcome, which is one of the Outcome constants, and the error or nil. If the
+	// event is malformed, its id, type and time may be missing. Trace isn't called
+	// if a payload's own decoder ends the goroutine or panics with
+	// [http.ErrAbortHandler].
 	Trace func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error))
 
-	// Log is told what became of each event that ServeHTTP was given, at level
-	// Error if it went wrong, at Info if it was in flight and else at Debug. Of
-	// one that Dispatch was given, it is told only what no error tells: that the
-	// Store did not take the outcome. It is [slog.Default] if nil.
+	// Log gets the outcome of each event passed to ServeHTTP: at level Error if it
+	// went wrong, at Info if it was in flight, and otherwise at Debug. An event that
+	// was passed to Dispatch is logged only if the Store couldn't record its
+	// outcome. If nil, Log is [slog.Default].
 	Log *slog.Logger
 
 	handlers map[string]typedHandler
 	memory   MemoryStore
 }
 
-// A task is an event with what is to be done about it.
+// A task is an event and what to do with it.
 type task struct {
 	id, eventType string
 	createdAt     time.Time
-	run           func(context.Context) error // nil if nobody handles the type
+	run           func(context.Context) error // nil if the type has no handler
 }
 
 // A typedHandler decodes an event for a handler that was registered with On.
 type typedHandler func(body []byte) (task, error)
 
-// On registers h for the events whose data is a T. An error or a panic of h
-// makes Grantex retry, up to five attempts in all over seven and a half to ten
-// minutes. With nil the event counts as handled, however long that took. The
-// context ends at the deadline of [Dispatcher].Timeout. A panic with
-// [http.ErrAbortHandler] goes on panicking, but the event can still be retried.
+// On registers h for the events whose data is a T. If h returns an error or panics,
+// Grantex retries: five attempts in all, over seven and a half to ten minutes. If h
+// returns nil, the event is handled, even if the deadline has passed. The context
+// ends at the deadline of [Dispatcher].Timeout. A panic with
+// [http.ErrAbortHandler] isn't recovered, but the event can still be retried.
 //
-// On panics if h is nil, if the type has a handler already, or if T cannot be a
+// On panics if h is nil, if the type already has a handler, or if T can't be a
 // payload (see [Payload]). It must not be called once d serves.
 func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	eventType := payloadType[T]()
@@ -125,39 +126,39 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	}
 }
 
-// Types returns the types that have a handler, sorted: those to subscribe an
-// endpoint to.
+// Types returns the types that have a handler, sorted. Subscribe the endpoint to
+// these.
 func (d *Dispatcher) Types() []string {
 	return slices.Sorted(maps.Keys(d.handlers))
 }
 
-// ServeHTTP handles the event that [Verifier.Middleware] has verified, which
-// has to stand before it; without it the answer is 500, and the log says so.
-// The body is the one that was verified, whatever became of r.Body since.
+// ServeHTTP handles an event that [Verifier.Middleware] has verified. A request
+// that didn't pass through the middleware gets 500 and is logged. ServeHTTP uses the
+// verified body, even if r.Body was read or replaced since.
 //
-// Of an answer, Grantex shows its operator only the status. Each of the Outcome
-// constants names its own; it is never 204, 205 or 304, which crash the sender.
+// Grantex shows its operator only the status of a response. The Outcome constants
+// list the statuses.
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	verified, ok := r.Context().Value(deliveryKey{}).(*delivery)
+	body, ok := verifiedFrom(r.Context())
 	if !ok {
-		d.log().ErrorContext(r.Context(), "grantexhook: the Dispatcher stands without a Verifier's Middleware before it; nothing is handled")
+		d.log().ErrorContext(r.Context(), "grantexhook: request did not pass through Verifier.Middleware; not handled")
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
-	ctx, cancel := withDeadline(r.Context(), d.timeout())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), d.timeout())
 	defer cancel()
-	a := d.dispatch(ctx, verified.body, d.timeout())
+	a := d.dispatch(ctx, body.bytes, d.timeout())
 	d.report(a)
 	answer(w, a.outcome)
 }
 
-// Dispatch handles the event in body, for whose origin the caller vouches: it
-// is for the worker of a queue that took in verified bodies, and for tests.
+// Dispatch handles the event in body, which must be verified. It is for tests and
+// for workers of a queue that stores verified bodies.
 //
-// It returns nil if the event is handled, was handled before or is ignored. The
-// error is that of the handler as it is, a [*PanicError], or one that matches
-// [ErrInFlight], [ErrMalformed] or [ErrStore]. If ctx has ended already, nothing
-// is done and its error is returned.
+// It returns nil if the event is handled, was handled before or is ignored.
+// Otherwise it returns the handler's own error, a [*PanicError], or an error that
+// matches [ErrInFlight], [ErrMalformed] or [ErrStore]. If ctx has already ended,
+// Dispatch returns its error and doesn't handle the event.
 func (d *Dispatcher) Dispatch(ctx context.Context, body []byte) error {
 	timeout := d.timeout()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -170,16 +171,16 @@ func (d *Dispatcher) Dispatch(ctx context.Context, body []byte) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case timeout <= 0: // its timer has not run yet
+	case timeout <= 0: // its timer hasn't run yet
 		return context.DeadlineExceeded
 	}
 	return d.dispatch(ctx, body, timeout).err
 }
 
-// An attempt is what became of an event that was dispatched once.
+// An attempt is one dispatch of an event, with its result.
 type attempt struct {
 	task
-	ctx     context.Context // with what Trace has added
+	ctx     context.Context // from Trace
 	outcome string
 	err     error
 }
@@ -201,14 +202,14 @@ func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Dur
 	case a.run == nil:
 		a.outcome = OutcomeIgnored
 	default:
-		a.outcome, a.err = OutcomePanicked, errNoReturn
+		a.outcome, a.err = OutcomePanicked, errNoReturn // unless once returns
 		a.outcome, a.err = d.once(a.ctx, a.task, timeout)
 	}
 	return a
 }
 
-// decode finds the task for the event in body. The first way is a short cut; if
-// the guess was wrong, the second finds out.
+// decode finds the task for the event in body. The first part is a shortcut; if its
+// guess was wrong, the rest finds out.
 func (d *Dispatcher) decode(body []byte) (task, error) {
 	guess := guessType(body)
 	if h := d.handlers[string(guess)]; h != nil {
@@ -223,10 +224,10 @@ func (d *Dispatcher) decode(body []byte) (task, error) {
 	}
 	if h := d.handlers[e.Type]; h != nil {
 		typed, err := h(body)
-		if err != nil {
-			return t, err // with what is known about the event, even if T panicked
+		if err == nil {
+			t = typed
 		}
-		return typed, nil
+		return t, err // with what is known about the event, even if T panicked
 	}
 	if d.Other != nil {
 		t.run = func(ctx context.Context) error { return d.Other(ctx, e) }
@@ -234,11 +235,11 @@ func (d *Dispatcher) decode(body []byte) (task, error) {
 	return t, nil
 }
 
-// once claims the event and runs its task. What was claimed is settled even if
-// the handler goes on panicking or ends its goroutine.
+// once claims the event and runs its task. It settles the claim even if the handler
+// goes on panicking or ends its goroutine.
 func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (outcome string, err error) {
-	// Twice the time, so that no handler that keeps to its deadline loses its
-	// claim to the next attempt; bounded, so that it cannot overflow.
+	// Twice the time: a handler that keeps to its deadline must not lose its claim
+	// to the next attempt. It's limited because it could overflow.
 	lease := 2 * min(timeout, keep)
 	token, done, err := d.store().Claim(ctx, t.id, lease)
 	switch {
@@ -249,15 +250,17 @@ func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (o
 	case token == 0:
 		return OutcomeInFlight, ErrInFlight
 	}
-	outcome = OutcomePanicked
+	outcome, err = OutcomePanicked, errNoReturn // unless the handler returns
 	defer func() { d.settle(ctx, t, token, outcome) }()
-	return run(ctx, t.run)
+	defer catch(&err)
+	err = t.run(ctx)
+	return returned(ctx, err), err
 }
 
-// settle marks what was handled as done and frees everything else. An error of
-// its own changes no outcome: it is that of the handler which matters.
+// settle marks a handled event as done and releases any other. An error of its own
+// doesn't change the outcome, which is about the handler.
 func (d *Dispatcher) settle(ctx context.Context, t task, token int64, outcome string) {
-	if d.Store != nil { // the memory never blocks, and a timer would cost as much as all its work
+	if d.Store != nil { // the MemoryStore never blocks, and a timer would cost as much as all its work
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 		defer cancel()
@@ -269,7 +272,7 @@ func (d *Dispatcher) settle(ctx context.Context, t task, token int64, outcome st
 		err = d.store().Release(ctx, t.id, token)
 	}
 	if err != nil {
-		d.log().ErrorContext(ctx, "grantexhook: the store did not take the outcome; the event may be handled again, or late",
+		d.log().ErrorContext(ctx, "grantexhook: recording the outcome failed; the event may be handled again or late",
 			"event", t.id, "type", t.eventType, "outcome", outcome, "error", err)
 	}
 }
@@ -281,16 +284,5 @@ func (d *Dispatcher) store() Store {
 	return d.Store
 }
 
-func (d *Dispatcher) timeout() time.Duration {
-	if d.Timeout <= 0 {
-		return defaultTimeout
-	}
-	return d.Timeout
-}
-
-func (d *Dispatcher) log() *slog.Logger {
-	if d.Log == nil {
-		return slog.Default()
-	}
-	return d.Log
-}
+func (d *Dispatcher) timeout() time.Duration { return cmp.Or(max(d.Timeout, 0), defaultTimeout) }
+func (d *Dispatcher) log() *slog.Logger      { return cmp.Or(d.Log, slog.Default()) }

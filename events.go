@@ -8,22 +8,21 @@ import (
 	"time"
 )
 
-// The types of event that Grantex can be asked to send.
+// The types of event that an endpoint can subscribe to.
 const (
 	TypeGrantCreated = "grant.created"
 	TypeGrantRevoked = "grant.revoked"
 	TypeTokenIssued  = "token.issued"
 )
 
-// An Event is what Grantex says has happened. Fields that Grantex may add to it
-// are ignored.
+// An Event is an event of Grantex with data of type T. Unknown fields are ignored.
 //
 // Names match in any case, as in encoding/json. If a body has both "id" and "ID",
 // the later one wins.
 //
-// Events arrive in no particular order: a token.issued may overtake the
-// grant.created of its grant, and so may a grant.revoked. CreatedAt may lie ten
-// minutes before the delivery, so that it does not tell whether that is fresh.
+// Events arrive in any order. For example, a token.issued or a grant.revoked may
+// overtake the grant.created of its grant. CreatedAt may lie ten minutes before the
+// delivery, so don't use it to judge freshness.
 type Event[T any] struct {
 	ID        string    `json:"id"`
 	Type      string    `json:"type"`
@@ -34,13 +33,13 @@ type Event[T any] struct {
 // A RawEvent is an event whose data has not been decoded.
 type RawEvent = Event[json.RawMessage]
 
-// A Payload is the data of one type of event. [On] asks the zero value for
-// EventType, which therefore has to be a method of the type itself, not of the
-// pointer to it, and to return a constant such as "grant.created".
+// A Payload is the data of one type of event. [On] calls EventType on the zero
+// value. So it must be a method of the type itself, not of a pointer to it, and
+// should return a constant such as "grant.created".
 //
-// A type of your own can be a payload as well, for an event this package does
-// not know or for a field that it lacks; encoding/json decodes it. Since the
-// data of an event is a JSON object, it has to be a struct or a map.
+// Your own types can be payloads too, for example for an event that this package
+// doesn't have or for a field that it lacks. A payload must be a struct or a map,
+// because the data of an event is a JSON object.
 //
 // The data is decoded by the rules of encoding/json. Names match the fields of a
 // struct in any case. If two match the same field, for example grantId and GrantID,
@@ -51,8 +50,9 @@ type Payload interface {
 	EventType() string
 }
 
-// GrantCreated says that a principal granted an agent some scopes. ParentGrantID
-// and DelegationDepth (1 to 3) are set if another agent delegated the grant.
+// GrantCreated is the data of [TypeGrantCreated]: a principal granted scopes to an
+// agent. ParentGrantID and DelegationDepth (1 to 3) are set if another agent
+// delegated the grant.
 type GrantCreated struct {
 	GrantID         string    `json:"grantId"`
 	AgentID         string    `json:"agentId"`
@@ -63,15 +63,16 @@ type GrantCreated struct {
 	ParentGrantID   string    `json:"parentGrantId,omitempty"`
 }
 
-// GrantRevoked says that a grant has ended. If Cascade is set, the grants that
-// were delegated from it have ended too, and no event of their own says so.
+// GrantRevoked is the data of [TypeGrantRevoked]: a grant has ended. If Cascade is
+// set, the grants delegated from it have ended too. Grantex sends no events for
+// those.
 type GrantRevoked struct {
 	GrantID string `json:"grantId"`
 	Cascade bool   `json:"cascade"`
 }
 
-// TokenIssued says that a token of a grant was issued, be it the first, a
-// refreshed or a delegated one.
+// TokenIssued is the data of [TypeTokenIssued]: a token of a grant was issued, also
+// on refresh and delegation.
 type TokenIssued struct {
 	TokenID     string    `json:"tokenId"`
 	GrantID     string    `json:"grantId"`
@@ -90,13 +91,11 @@ func (GrantRevoked) EventType() string { return TypeGrantRevoked }
 // EventType returns [TypeTokenIssued].
 func (TokenIssued) EventType() string { return TypeTokenIssued }
 
-// payloadType returns the type of event that T is the data of. It panics if T
-// cannot be that.
+// payloadType returns the type of event that has a T as its data. It panics if T
+// can't be a payload.
 func payloadType[T Payload]() string {
 	t := reflect.TypeFor[T]()
-	switch t.Kind() {
-	case reflect.Struct, reflect.Map:
-	default:
+	if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
 		panic(fmt.Sprintf("grantexhook: On[%v]: a payload must be a struct or a map, not a %v", t, t.Kind()))
 	}
 	var zero T
@@ -107,36 +106,26 @@ func payloadType[T Payload]() string {
 	return eventType
 }
 
-// A raw is an event of any type. Only the fields that all events share are decoded.
-type raw struct {
-	ID        string          `json:"id"`
-	Type      string          `json:"type"`
-	CreatedAt looseTime       `json:"createdAt"`
-	Data      json.RawMessage `json:"data"`
-}
-
-// A looseTime is zero if it can't be decoded. An event without a valid time may
-// only be rejected if a handler asks for its time.
-type looseTime struct{ time.Time }
-
-// UnmarshalJSON never fails.
-func (t *looseTime) UnmarshalJSON(text []byte) error {
-	if t.Time.UnmarshalJSON(text) != nil {
-		t.Time = time.Time{}
-	}
-	return nil
-}
-
 // decodeRaw decodes everything except the data. With an error it also returns
-// whatever it could decode.
+// whatever it could decode. CreatedAt is zero if it can't be decoded: an event
+// without a valid time may only be rejected if a handler asks for its time.
 func decodeRaw(body []byte) (RawEvent, error) {
-	var r raw
-	err := unmarshal(body, &r)
-	e := RawEvent{r.ID, r.Type, r.CreatedAt.Time, r.Data}
-	if err == nil {
-		err = e.check()
+	var e struct {
+		ID        string          `json:"id"`
+		Type      string          `json:"type"`
+		CreatedAt json.RawMessage `json:"createdAt"`
+		Data      json.RawMessage `json:"data"`
 	}
-	return e, err
+	err := unmarshal(body, &e)
+	var at time.Time
+	if at.UnmarshalJSON(e.CreatedAt) != nil {
+		at = time.Time{}
+	}
+	raw := RawEvent{e.ID, e.Type, at, e.Data}
+	if err == nil {
+		err = raw.check()
+	}
+	return raw, err
 }
 
 // decodePayload decodes an event whose data is a T. itself means that T has its own
@@ -149,9 +138,8 @@ func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	// A T that is not zero was decoded from something, and that was an object
-	// unless T has a decoder of its own, or the body has data twice, which no
-	// sender makes.
+	// A T that isn't zero was decoded from an object, unless T has its own decoder
+	// or the body has data twice, which senders never do.
 	if itself || reflect.ValueOf(&e.Data).Elem().IsZero() {
 		if err := checkObject(body); err != nil {
 			return nil, err
@@ -193,9 +181,9 @@ func checkObject(body []byte) error {
 	return nil
 }
 
-// guessType returns what is probably the type of the event. Grantex writes the
-// id and the type first, and knowing the type beforehand saves decoding the
-// body twice; who guesses has to compare the type once it is decoded.
+// guessType returns what is probably the type of the event, because Grantex writes
+// the id and the type first. It saves decoding the body twice. The caller must
+// compare the guess with the decoded type.
 func guessType(body []byte) []byte {
 	_, after, _ := bytes.Cut(body, []byte(`"type":"`))
 	guess, _, _ := bytes.Cut(after, []byte(`"`))

@@ -1,8 +1,7 @@
 package grantexhook
 
 import (
-	"bytes"
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,105 +12,73 @@ import (
 	"time"
 )
 
-// The reasons for a refusal that [Options].Refused is told.
+// The reasons why a request is rejected, as [Options].Refused gets them.
 const (
-	ReasonNoSignature  = "no_signature"
-	ReasonBadSignature = "bad_signature"
-	ReasonStale        = "stale"
-	ReasonTooLarge     = "too_large"
-	ReasonUnreadable   = "unreadable"
+	ReasonNoSignature  = "no_signature"  // 401
+	ReasonBadSignature = "bad_signature" // 401
+	ReasonStale        = "stale"         // 401
+	ReasonTooLarge     = "too_large"     // 413
+	ReasonUnreadable   = "unreadable"    // 400
 )
 
 const (
-	// readTimeout is the time that Grantex gives the whole exchange: nobody
-	// waits for the answer to a body that takes longer.
+	// readTimeout is how long Grantex waits for a response. A body that takes
+	// longer is too late.
 	readTimeout = 10 * time.Second
 
-	// drainTimeout is how long the rest of a body that nobody wants may keep
-	// its answer waiting.
+	// drainTimeout and maxDrain limit how much of a rejected body is read.
 	drainTimeout = 500 * time.Millisecond
-
-	// maxDrain is how many bytes of such a body are read at most.
-	maxDrain = 4 << 20
+	maxDrain     = 4 << 20
 )
-
-// A Verification says how a request was verified.
-type Verification struct {
-	// SecretIndex is 0 for the current secret and i+1 for PreviousSecrets[i].
-	SecretIndex int
-	// SentAt is when the sender signed this attempt, to the second. It is zero
-	// if the delivery carried only the signature of the body.
-	SentAt time.Time
-}
-
-// VerificationFrom returns how the request with the context ctx was verified,
-// and false if it did not come through [Verifier.Middleware].
-func VerificationFrom(ctx context.Context) (Verification, bool) {
-	d, ok := ctx.Value(deliveryKey{}).(*delivery)
-	if !ok {
-		return Verification{}, false
-	}
-	return d.Verification, true
-}
-
-type deliveryKey struct{}
-
-// A delivery is what is known of a verified request: it is the request's Body,
-// and the value in its context.
-type delivery struct {
-	bytes.Reader
-	Verification
-	body []byte
-}
-
-func (*delivery) Close() error { return nil }
 
 // Middleware returns a handler that passes requests signed by Grantex to next and
 // rejects the rest. It is safe for concurrent use, and panics if next is nil.
 //
-// The Body of a request that is passed on contains exactly the verified bytes, and
+// The body of a request that is passed on contains exactly the verified bytes, and
 // ContentLength is their number. [VerificationFrom] returns how they were
 // verified. A rejected request gets a bare 401 if its signature is missing,
 // malformed, wrong or stale, 413 if the body is larger than MaxBody, and 400 if
 // the body can't be read. The response never says why; the reason goes to
 // Options.Refused and Options.Log.
 //
-// The body must arrive within ten seconds, after which Grantex hangs up, or
-// within the ReadTimeout of the [http.Server] if that is shorter. The timestamp
-// must still be within the tolerance when the last byte has arrived. If the
-// headers alone rule a request out, its body isn't verified. What is left of a
-// rejected body is read and discarded, up to 4 MiB and for half a second at most:
-// a sender that is still writing might not see the response otherwise. A body that
-// isn't verified yet takes about as much memory as has arrived, MaxBody at most,
-// so bound the connections of the Server: at the proxy before it, or with a
-// limiting [net.Listener]. If another middleware limits bodies before this one, it
-// should use [http.MaxBytesReader]. An [io.LimitReader] hides that the body hasn't
-// ended, so the connection waits for the rest of it without a deadline.
+// The body must arrive within ten seconds, or within the ReadTimeout of the
+// [http.Server] if that is shorter. The timestamp must still be within the
+// tolerance when the last byte has arrived. If the headers alone rule a request
+// out, its body isn't verified. The rest of a rejected body is read and discarded,
+// up to 4 MiB and for half a second at most: a sender that is still writing might
+// not see the response otherwise.
+//
+// A body that isn't verified yet takes about as much memory as has arrived, MaxBody
+// at most. You should limit the connections of the Server, at a proxy or with a
+// limiting [net.Listener]. A middleware that limits bodies before this one should
+// use [http.MaxBytesReader]. After an [io.LimitReader] the rest of a body is
+// invisible, and the connection waits for it without a deadline.
 //
 // The time limits need a ResponseWriter that supports read deadlines (see
-// [http.ResponseController]). Some that wrap the Server's own don't, for example
-// the one of [http.TimeoutHandler]. Behind it a slow body, or a rejected sender
-// that stops sending, can hold a connection as long as the Server lets it. Set the
-// Server's ReadTimeout there. Unless that is below ten seconds, the first body read
-// there is logged at level Warn.
+// [http.ResponseController]). Some wrappers don't, for example the one of
+// [http.TimeoutHandler]. Behind those, a slow body or a sender that stops sending
+// can hold a connection as long as the Server allows, so set the Server's
+// ReadTimeout. Unless that is below ten seconds, the first such body is logged at
+// level Warn.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d, err := v.receive(w, r)
+		if r.Body == nil { // as in a request that was made for a client
+			r.Body = http.NoBody
+		}
+		body, err := v.receive(w, r)
 		if err != nil {
 			v.refuse(w, r, err)
 			return
 		}
-		r = r.WithContext(context.WithValue(r.Context(), deliveryKey{}, d))
-		r.Body, r.ContentLength, r.TransferEncoding = d, d.Size(), nil
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, body.attachTo(r))
 	})
 }
 
 // receive reads and verifies a delivery.
-func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, error) {
+func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*verifiedBody, error) {
 	sig, err := v.parse(r.Header, time.Now())
 	if err != nil {
 		return nil, err
@@ -125,12 +92,7 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*delivery, e
 	if err != nil {
 		return nil, err
 	}
-	d := &delivery{
-		Verification: Verification{SecretIndex: index, SentAt: sig.sentAt()},
-		body:         body.clone(),
-	}
-	d.Reset(d.body)
-	return d, nil
+	return newVerifiedBody(body.clone(), Verification{SecretIndex: index, SentAt: sig.sentAt()}), nil
 }
 
 func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) error {
@@ -138,42 +100,30 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
 	}
 	rc := http.NewResponseController(w)
-	if !readsFasterThan(readTimeout, r) && errors.Is(rc.SetReadDeadline(time.Now().Add(readTimeout)), http.ErrNotSupported) {
-		v.warnNoDeadline(r)
+	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if server == nil || server.ReadTimeout <= 0 || server.ReadTimeout >= readTimeout {
+		err := rc.SetReadDeadline(time.Now().Add(readTimeout))
+		if server != nil && errors.Is(err, http.ErrNotSupported) {
+			v.warnOnce.Do(func() { v.warnNoDeadline(r) })
+		}
 	}
-	if err := body.readFrom(http.MaxBytesReader(w, bodyOf(r), v.maxBody)); err != nil {
+	if err := body.readFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
 		return unreadable(err)
 	}
-	// If the body was read before and put back, net/http is watching the
-	// connection already, and would take the passing of the deadline for a lost
-	// one and cancel the context. Otherwise it has cleared the deadline itself.
+	// net/http clears the deadline after a body, but not if something before the
+	// middleware has read that body and put it back. When the deadline passed,
+	// net/http would consider the connection lost and cancel the context.
 	rc.SetReadDeadline(time.Time{})
 	return nil
 }
 
-// bodyOf returns the body of r, or an empty one if it's nil, as it may be in a
-// request that was made for a client.
-func bodyOf(r *http.Request) io.ReadCloser {
-	if r.Body == nil {
-		return http.NoBody
-	}
-	return r.Body
-}
-
-// warnNoDeadline logs once that a slow body can hold a connection of the Server.
-// Without a Server, as with a recorder, there are no connections to hold.
 func (v *Verifier) warnNoDeadline(r *http.Request) {
-	if server(r) == nil {
-		return
-	}
-	v.warnOnce.Do(func() {
-		v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter doesn't support read deadlines, so a slow body can hold its connection; "+
-			"set the Server's ReadTimeout to less than 10s, or move Middleware outside the handler that wraps the ResponseWriter", pathOf(r))
-	})
+	v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter doesn't support read deadlines, so a slow body can hold its connection; "+
+		"set the Server's ReadTimeout to less than 10s, or move Middleware outside the handler that wraps the ResponseWriter", pathOf(r))
 }
 
-// unreadable keeps of err only what cannot quote the body: a broken framing makes
-// net/http take part of it for a trailer, and say which.
+// unreadable keeps only errors that can't quote the body. After broken chunks,
+// net/http takes part of the body for a trailer and quotes it.
 func unreadable(err error) error {
 	_, network := errors.AsType[net.Error](err)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
@@ -183,19 +133,8 @@ func unreadable(err error) error {
 	return errors.New("grantexhook: reading the body: it is malformed")
 }
 
-// readsFasterThan reports whether the Server's own ReadTimeout ends before d.
-func readsFasterThan(d time.Duration, r *http.Request) bool {
-	s := server(r)
-	return s != nil && s.ReadTimeout > 0 && s.ReadTimeout < d
-}
-
-func server(r *http.Request) *http.Server {
-	s, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
-	return s
-}
-
-// refuse drains the body first. Whatever Log and Refused do, even panic, must not
-// leave the connection waiting for the rest of a body.
+// refuse drains the body first. Log and Refused may panic, and that must not leave
+// the connection waiting for the rest of the body.
 func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	drain(w, r)
 	reason, status := refusal(err)
@@ -205,17 +144,28 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		v.refused(r, reason, err)
 	}
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Grantex-Signature") // RFC 9110, section 15.5.2: a 401 has to name a scheme
+		w.Header().Set("WWW-Authenticate", "Grantex-Signature") // RFC 9110, section 15.5.2: a 401 must name a scheme
 	}
 	http.Error(w, http.StatusText(status), status)
 }
 
-func (v *Verifier) logger() *slog.Logger {
-	if v.log == nil {
-		return slog.Default()
+func refusal(err error) (reason string, status int) {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case errors.Is(err, ErrNoSignature):
+		return ReasonNoSignature, http.StatusUnauthorized
+	case errors.Is(err, ErrBadSignature):
+		return ReasonBadSignature, http.StatusUnauthorized
+	case errors.Is(err, ErrStale):
+		return ReasonStale, http.StatusUnauthorized
+	case tooLarge:
+		return ReasonTooLarge, http.StatusRequestEntityTooLarge
+	default:
+		return ReasonUnreadable, http.StatusBadRequest
 	}
-	return v.log
 }
+
+func (v *Verifier) logger() *slog.Logger { return cmp.Or(v.log, slog.Default()) }
 
 // pathOf leaves out the query, which may contain what doesn't belong in a log. It
 // shortens the path, which can be as long as the sender likes.
@@ -231,16 +181,15 @@ func pathOf(r *http.Request) slog.Attr {
 // time and size. net/http would wait for the rest forever. If the connection were
 // closed with bytes unread or still to come, the reset could destroy the response.
 // At the end of the body the deadline must be cleared: if it passed, net/http would
-// consider the connection lost and cancel its context. HTTP/2 doesn't need any of
-// this.
+// consider the connection lost and cancel its context. HTTP/2 needs no draining.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return
 	}
 	rc := http.NewResponseController(w)
 	err := rc.SetReadDeadline(time.Now().Add(drainTimeout))
-	if err == nil && r.Header.Get("Expect") == "" { // reading could ask for a body that has not been sent
-		if _, err = io.Copy(io.Discard, http.MaxBytesReader(w, bodyOf(r), maxDrain)); err == nil {
+	if err == nil && r.Header.Get("Expect") == "" { // reading could ask for a body that hasn't been sent
+		if _, err = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxDrain)); err == nil {
 			rc.SetReadDeadline(time.Time{})
 			return
 		}
@@ -263,20 +212,4 @@ func linger(w http.ResponseWriter) {
 		w = u.Unwrap()
 	}
 	io.Copy(io.Discard, http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0))
-}
-
-func refusal(err error) (reason string, status int) {
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.Is(err, ErrNoSignature):
-		return ReasonNoSignature, http.StatusUnauthorized
-	case errors.Is(err, ErrBadSignature):
-		return ReasonBadSignature, http.StatusUnauthorized
-	case errors.Is(err, ErrStale):
-		return ReasonStale, http.StatusUnauthorized
-	case errors.As(err, &tooLarge):
-		return ReasonTooLarge, http.StatusRequestEntityTooLarge
-	default:
-		return ReasonUnreadable, http.StatusBadRequest
-	}
 }

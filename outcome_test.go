@@ -101,7 +101,7 @@ func post(t testing.TB, h http.Handler, body []byte) (status int, text string) {
 	return resp.StatusCode, bodyOf(t, resp)
 }
 
-const unsettled = "ERROR grantexhook: the store did not take the outcome; the event may be handled again, or late"
+const unsettled = "ERROR grantexhook: recording the outcome failed; the event may be handled again or late"
 
 // TestOutcomes is the table of answers, with what the operator is told of each.
 func TestOutcomes(t *testing.T) {
@@ -276,7 +276,7 @@ func TestDispatcherWithoutMiddleware(t *testing.T) {
 	status, _ := post(t, &d, createdEvent)
 	require.Equal(t, http.StatusInternalServerError, status)
 	require.Empty(t, told.all)
-	require.Equal(t, []string{"ERROR grantexhook: the Dispatcher stands without a Verifier's Middleware before it; nothing is handled"}, book.lines(t))
+	require.Equal(t, []string{"ERROR grantexhook: request did not pass through Verifier.Middleware; not handled"}, book.lines(t))
 }
 
 func TestDispatcherLogsToTheDefault(t *testing.T) {
@@ -284,7 +284,7 @@ func TestDispatcherLogsToTheDefault(t *testing.T) {
 	defer log.SetOutput(log.Writer())
 	log.SetOutput(&book)
 	post(t, new(grantexhook.Dispatcher), createdEvent)
-	require.Contains(t, book.String(), "ERROR grantexhook: the Dispatcher stands without")
+	require.Contains(t, book.String(), "ERROR grantexhook: request did not pass")
 }
 
 // What stands between the middleware and the Dispatcher may read the body, and

@@ -3,13 +3,13 @@ package grantexhook
 import (
 	"cmp"
 	"crypto/hmac"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,58 +22,59 @@ const (
 	HeaderTimestamp   = "X-Grantex-Timestamp"    // Unix seconds at which this attempt was sent
 )
 
-// DefaultTolerance is how far a timestamp may lie in the past or in the future
-// if [Options] does not say otherwise. Grantex signs each attempt anew, so that
-// even the last retry is fresh.
+// DefaultTolerance is how far a timestamp may lie in the past or in the future,
+// unless [Options] sets another tolerance. Grantex signs each attempt with a new
+// timestamp, so even the last retry is fresh.
 const DefaultTolerance = 5 * time.Minute
 
-// DefaultMaxBody is the largest body in bytes that is read if [Options] does
-// not say otherwise. The largest that Grantex can make was measured as 154,241.
+// DefaultMaxBody is the size in bytes of the largest body that is accepted, unless
+// [Options] sets another limit. Grantex sends 154,241 bytes at most.
 const DefaultMaxBody = 256 << 10
 
-// The reasons for which a delivery is not accepted, for use with [errors.Is].
-// The text of the error that wraps one says more, for the operator's eyes; no
-// secret, no signature and no part of the body is ever in it.
+// The reasons why a delivery is rejected, for use with [errors.Is]. The error that
+// wraps one says more, for the operator. It never contains a secret, a signature or
+// a part of the body.
 var (
 	// ErrNoSignature means that the delivery carries no acceptable signature.
 	ErrNoSignature = errors.New("grantexhook: no signature")
 	// ErrBadSignature means that the signature is malformed, or doesn't match
 	// this body and timestamp under any secret.
 	ErrBadSignature = errors.New("grantexhook: bad signature")
-	// ErrStale means that the timestamp is further away than the tolerance.
+	// ErrStale means that the timestamp is outside the tolerance.
 	ErrStale = errors.New("grantexhook: timestamp outside the tolerance")
 )
 
-// Options are the choices that [NewVerifier] offers. The zero value is ready to
-// use and accepts what every Grantex sends. Options print without their secrets
-// wherever fmt can call methods; see [Secret] for where it can't.
+// Options are the options of [NewVerifier]. The zero value is ready to use and
+// accepts the deliveries of every version of Grantex. Options print without their
+// secrets wherever fmt can call methods; see [Secret] for the exceptions.
 type Options struct {
-	// PreviousSecrets are accepted as well, so that a secret can be replaced
-	// while deliveries signed with the old one are still under way.
+	// PreviousSecrets are accepted as well. Use them to replace a secret while
+	// deliveries signed with the old one can still arrive.
 	PreviousSecrets []string
 
-	// RequireTimestamp refuses deliveries that carry only the signature of the
-	// body, which never expires: whoever records such a delivery can replay it
-	// forever. Every Grantex since 2026-08-13 sends what this needs, so set it.
+	// RequireTimestamp rejects deliveries that carry only [HeaderSignature]. That
+	// signature covers only the body and never expires, so anyone who captures a
+	// delivery can replay it. Grantex has sent timestamps since 2026-08-13, so you
+	// should set this.
 	RequireTimestamp bool
 
-	// Tolerance is how far the timestamp may lie in the past or in the future,
-	// in whole seconds: [DefaultTolerance] if zero; less than a second is an
-	// error.
+	// Tolerance is how far the timestamp may lie in the past or in the future. It
+	// counts in whole seconds. If zero, it's [DefaultTolerance]. Negative values
+	// and fractions of a second below 1s are errors.
 	Tolerance time.Duration
 
-	// MaxBody is the largest body in bytes that is accepted: [DefaultMaxBody]
-	// if zero; negative is an error.
+	// MaxBody is the size in bytes of the largest body that is accepted. If zero,
+	// it's [DefaultMaxBody]. Negative values are errors.
 	MaxBody int64
 
-	// Refused, if set, is told of each request that [Verifier.Middleware]
-	// refuses, before it is answered; the answer stays the middleware's. The
-	// reason is one of the Reason constants. It must not read the body, and may
-	// be called concurrently.
+	// Refused, if set, is called for each request that [Verifier.Middleware]
+	// rejects, before the response is written. The reason is one of the Reason
+	// constants. Refused can't change the response and must not read the body. It
+	// may be called concurrently.
 	Refused func(r *http.Request, reason string, err error)
 
-	// Log gets each refusal too, at level Warn, with the first 200 characters of
-	// the request's path. If nil, it's [slog.Default].
+	// Log also gets each rejected request, at level Warn, with the first 200
+	// characters of its path. If nil, it's [slog.Default].
 	Log *slog.Logger
 }
 
@@ -86,9 +87,9 @@ func (o Options) Format(f fmt.State, verb rune) {
 	fmt.Fprintf(f, fmt.FormatString(f, verb), shown)
 }
 
-// A Verifier tells deliveries that Grantex made with one of its secrets from
-// all others. It is immutable and safe for concurrent use. The zero value has
-// no secret and refuses everything.
+// A Verifier checks that deliveries were signed by Grantex with one of its secrets.
+// It is immutable and safe for concurrent use. The zero value has no secret and
+// rejects everything.
 type Verifier struct {
 	keys             []*key
 	requireTimestamp bool
@@ -100,16 +101,16 @@ type Verifier struct {
 }
 
 // NewVerifier returns a Verifier for the secret that Grantex showed when the
-// endpoint was created. The key is the text of the secret as it stands: 48 hex
-// digits, not decoded. A nil opts is the zero [Options].
+// endpoint was created. The key is the text of the secret: 48 hex digits that
+// aren't decoded. A nil opts is the zero [Options].
 //
 // It returns an error if an option is out of range, or if a secret can't be what
-// Grantex showed. Such a secret is empty or "[redacted]", has white space or
-// quotes around it, ends with an escape such as \n, contains a character that
-// doesn't print, or is an unexpanded placeholder such as ${NAME} or a whole
-// assignment, NAME=value. Where GODEBUG=fips140=only is set, a secret needs at
-// least 14 bytes. The error names every option and secret that is wrong, and shows
-// no secret.
+// Grantex showed. A secret is an error, for example, if it is empty, is
+// "[redacted]", has white space or quotes around it, contains an unprintable
+// character, or is an unexpanded placeholder such as ${NAME} or an assignment such
+// as NAME=value. If GODEBUG=fips140=only is set, a secret needs at least 14 bytes.
+// The error names every option and secret that is wrong. It doesn't contain a
+// secret.
 func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -128,7 +129,6 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 		return nil, err
 	}
 	v := &Verifier{
-		keys:             []*key{newKey(secret)},
 		requireTimestamp: opts.RequireTimestamp,
 		tolerance:        int64(cmp.Or(opts.Tolerance, DefaultTolerance) / time.Second),
 		maxBody:          cmp.Or(opts.MaxBody, DefaultMaxBody),
@@ -136,24 +136,25 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 		log:              opts.Log,
 		warnOnce:         new(sync.Once),
 	}
-	for _, s := range opts.PreviousSecrets {
+	for _, s := range append([]string{secret}, opts.PreviousSecrets...) {
 		v.keys = append(v.keys, newKey(s))
 	}
 	return v, nil
 }
 
-// Verify returns nil if the headers h of a delivery carry the right signature
-// of its raw body, and otherwise an error that matches [ErrNoSignature],
-// [ErrBadSignature] or [ErrStale]. The keys of h must be canonical, as the
-// methods of [http.Header] make them. A signature header in any other form is an
-// error, unless there's a canonical [HeaderSignatureV2], which then decides.
+// Verify returns nil if the headers h carry a valid signature of body, which must
+// be the raw bytes of the delivery. Otherwise it returns an error that matches
+// [ErrNoSignature], [ErrBadSignature] or [ErrStale].
 //
-// If [HeaderSignatureV2] is present, it alone decides, together with
-// [HeaderTimestamp]; a wrong one is not rescued by a right [HeaderSignature].
-// Otherwise [HeaderSignature] decides, unless [Options].RequireTimestamp is
-// set. It isn't accepted for a body that starts with a timestamp and a dot, since a
-// recorded [HeaderSignatureV2] would be valid for such a body forever. Each of the
-// three may be sent once at most.
+// If [HeaderSignatureV2] is present, it decides together with [HeaderTimestamp]. A
+// valid [HeaderSignature] can't make up for an invalid V2 signature. If it is
+// absent, [HeaderSignature] decides, unless [Options].RequireTimestamp is set. A
+// body that starts with a timestamp and a dot is then rejected: a recorded V2
+// signature would be valid for it forever.
+//
+// Each of the three headers may be sent once at most. The keys of h must be
+// canonical, as the methods of [http.Header] make them. A signature header in
+// another form is an error, unless there is a canonical [HeaderSignatureV2].
 func (v *Verifier) Verify(h http.Header, body []byte) error {
 	now := time.Now()
 	sig, err := v.parse(h, now)
@@ -164,6 +165,88 @@ func (v *Verifier) Verify(h http.Header, body []byte) error {
 	return err
 }
 
+// parse is the part of Verify that doesn't need the body. A delivery that fails
+// here can't be valid, whatever its body is.
+func (v *Verifier) parse(h http.Header, now time.Time) (sig signature, err error) {
+	legacy, v2, timestamp := h[HeaderSignature], h[HeaderSignatureV2], h[HeaderTimestamp]
+	switch {
+	case len(v.keys) == 0:
+		return sig, fmt.Errorf("%w: this Verifier has no secret; make it with NewVerifier", ErrBadSignature)
+	case len(legacy) > 1 || len(v2) > 1 || len(timestamp) > 1:
+		return sig, fmt.Errorf("%w: a signature header was sent more than once", ErrBadSignature)
+	case len(v2) == 1:
+		return v.parseV2(v2[0], timestamp, now)
+	case hasOtherForm(h):
+		err = ErrNoSignature
+		if len(legacy)+len(timestamp) > 0 { // a signature is there but incomplete
+			err = ErrBadSignature
+		}
+		return sig, fmt.Errorf("%w: a signature header is not in canonical form; set each header with http.Header.Set", err)
+	case len(legacy) == 0:
+		return sig, ErrNoSignature
+	case v.requireTimestamp:
+		return sig, fmt.Errorf("%w: RequireTimestamp is set, and there is only %s", ErrNoSignature, HeaderSignature)
+	}
+	var ok bool
+	if sig.mac, ok = parseMAC(legacy[0]); !ok {
+		err = fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderSignature)
+	}
+	return sig, err
+}
+
+func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (sig signature, err error) {
+	var ok bool
+	if sig.mac, ok = parseMAC(value); !ok {
+		return sig, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderSignatureV2)
+	}
+	if len(timestamp) == 0 {
+		return sig, fmt.Errorf("%w: %s without %s", ErrBadSignature, HeaderSignatureV2, HeaderTimestamp)
+	}
+	sig.timestamp = timestamp[0]
+	if sig.seconds, ok = parseTimestamp(sig.timestamp); !ok {
+		return sig, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderTimestamp)
+	}
+	return sig, v.checkAge(&sig, now)
+}
+
+// parseTimestamp accepts only digits. A result that isn't negative also keeps the
+// comparison with the clock from overflowing.
+func parseTimestamp(value string) (int64, bool) {
+	if len(value) > maxDigits {
+		return 0, false
+	}
+	seconds, err := strconv.ParseUint(value, 10, 63)
+	return int64(seconds), err == nil
+}
+
+// hasOtherForm reports whether a key of h is a signature header's name that isn't
+// in canonical form. A map from an API gateway may contain such keys. One of them
+// could be the V2 signature that should decide. parse calls this only if there's no
+// canonical V2, so a normal delivery doesn't pay for it.
+func hasOtherForm(h http.Header) bool {
+	for key := range h {
+		for _, name := range [...]string{HeaderSignature, HeaderSignatureV2, HeaderTimestamp} {
+			if key != name && strings.EqualFold(key, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkAge accepts a signature without a timestamp, since its age is unknown.
+func (v *Verifier) checkAge(sig *signature, now time.Time) error {
+	age := now.Unix() - sig.seconds
+	switch {
+	case sig.timestamp == "" || -v.tolerance <= age && age <= v.tolerance:
+		return nil
+	case age < 0:
+		return fmt.Errorf("%w of %d s: it's %d s in the future by this machine's clock", ErrStale, v.tolerance, -age)
+	default:
+		return fmt.Errorf("%w of %d s: it's %d s old by this machine's clock", ErrStale, v.tolerance, age)
+	}
+}
+
 // decide is the part of Verify that needs the whole body. now is when the body was
 // complete: holding a delivery open must not extend its tolerance. decide returns
 // the index of the secret that made sig.
@@ -172,10 +255,10 @@ func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error
 		return 0, err
 	}
 	// A V2 signature covers "<timestamp>.<body>". For a body with that text it
-	// would be a valid legacy signature, which never expires. No event starts with
-	// a timestamp.
+	// would be a valid legacy signature, which never expires. Events never start
+	// with a timestamp.
 	if sig.timestamp == "" && startsWithTimestamp(body.data) {
-		return 0, fmt.Errorf("%w: the body starts with a timestamp, as only the text that %s covers does", ErrBadSignature, HeaderSignatureV2)
+		return 0, fmt.Errorf("%w: the body starts with a timestamp, like the text that %s covers", ErrBadSignature, HeaderSignatureV2)
 	}
 	for i, k := range v.keys {
 		if k.made(sig, body) {
@@ -190,22 +273,22 @@ func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error
 }
 
 // VerifySignature reports whether signature, the value of [HeaderSignature], is
-// the one that secret makes of the raw body payload: the check that the Grantex
-// documentation describes. The signatures are compared in constant time. The
-// result is false if the secret is empty. If GODEBUG=fips140=only is set, it's also
-// false for a secret shorter than the 14 bytes that FIPS 140-3 requires.
-// [Verifier.Verify] also checks timestamps, accepts several secrets, and is faster.
+// valid for the raw body payload under secret. This is the check that the Grantex
+// documentation describes, in constant time. The result is false if the secret is
+// empty or, with GODEBUG=fips140=only, shorter than the 14 bytes that FIPS 140-3
+// requires. [Verifier.Verify] also checks timestamps, accepts several secrets, and
+// is faster.
 func VerifySignature(payload []byte, signature, secret string) bool {
 	mac, ok := parseMAC(signature)
 	return ok && secret != "" && !tooShortForFIPS(secret) && hmac.Equal(sum(secret, payload), mac[:])
 }
 
-// Sign sets the headers with which Grantex would sign body when it sends it at
-// the given time. It is for tests and tools. If GODEBUG=fips140=only is set, it
-// panics if secret has fewer than 14 bytes.
+// Sign sets the headers that Grantex would send with body at the given time. It is
+// for tests and tools. It panics if secret has fewer than 14 bytes and
+// GODEBUG=fips140=only is set.
 func Sign(h http.Header, secret string, body []byte, at time.Time) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	h.Set(HeaderTimestamp, timestamp)
-	h.Set(HeaderSignature, macPrefix+hex.EncodeToString(sum(secret, body)))
-	h.Set(HeaderSignatureV2, macPrefix+hex.EncodeToString(sum(secret, []byte(timestamp+"."), body)))
+	h.Set(HeaderSignature, formatMAC(sum(secret, body)))
+	h.Set(HeaderSignatureV2, formatMAC(sum(secret, []byte(timestamp+"."), body)))
 }

@@ -246,7 +246,7 @@ func TestOutageWhileHandling(t *testing.T) {
 			return nil
 		}
 		o.want(parcels, http.StatusOK)
-		require.Contains(t, o.logged(), "the store did not take the outcome")
+		require.Contains(t, o.logged(), "recording the outcome failed")
 
 		o.proxy.set(proxyPasses)
 		o.wantInTheEnd(parcels)
@@ -274,7 +274,7 @@ func TestOutageWhileFailing(t *testing.T) {
 			return errors.New("failed as asked")
 		}
 		o.want(parcels, http.StatusInternalServerError)
-		require.Contains(t, o.logged(), "the store did not take the outcome")
+		require.Contains(t, o.logged(), "recording the outcome failed")
 		require.Contains(t, o.logged(), "failed as asked")
 
 		o.proxy.set(proxyPasses)

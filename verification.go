@@ -1,0 +1,57 @@
+package grantexhook
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"time"
+)
+
+// A Verification describes how a request was verified.
+type Verification struct {
+	// SecretIndex is 0 for the current secret and i+1 for PreviousSecrets[i].
+	SecretIndex int
+	// SentAt is when the sender signed this attempt, to the second. It is zero
+	// if the delivery carried only [HeaderSignature].
+	SentAt time.Time
+}
+
+// VerificationFrom returns how the request with the context ctx was verified, and
+// false if it didn't pass through [Verifier.Middleware].
+func VerificationFrom(ctx context.Context) (Verification, bool) {
+	b, ok := verifiedFrom(ctx)
+	if !ok {
+		return Verification{}, false
+	}
+	return b.Verification, true
+}
+
+// A verifiedBody is the Body of a verified request, and a value in its context.
+type verifiedBody struct {
+	bytes.Reader
+	Verification
+	bytes []byte
+}
+
+func newVerifiedBody(body []byte, how Verification) *verifiedBody {
+	b := &verifiedBody{Verification: how, bytes: body}
+	b.Reset(body)
+	return b
+}
+
+// Close implements [io.Closer]. There's nothing to close.
+func (*verifiedBody) Close() error { return nil }
+
+type verifiedKey struct{}
+
+// attachTo returns a copy of r with b as its Body and in its context.
+func (b *verifiedBody) attachTo(r *http.Request) *http.Request {
+	r = r.WithContext(context.WithValue(r.Context(), verifiedKey{}, b))
+	r.Body, r.ContentLength, r.TransferEncoding = b, b.Size(), nil
+	return r
+}
+
+func verifiedFrom(ctx context.Context) (*verifiedBody, bool) {
+	b, ok := ctx.Value(verifiedKey{}).(*verifiedBody)
+	return b, ok
+}
