@@ -75,7 +75,7 @@ func on[T grantexhook.Payload](d *grantexhook.Dispatcher, got *any) {
 	})
 }
 
-func requireEvent[T grantexhook.Payload](t *testing.T, c capture.Delivery, event, data map[string]any, got grantexhook.Event[T]) {
+func requireEvent[T grantexhook.Payload](t *testing.T, c capture.Recording, event, data map[string]any, got grantexhook.Event[T]) {
 	t.Helper()
 	require.Equal(t, c.EventID, got.ID)
 	require.Equal(t, c.EventType, got.Type)

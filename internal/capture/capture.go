@@ -1,5 +1,5 @@
-// Package capture has deliveries of the real service, as they were recorded on
-// the wire, for the tests of this module.
+// Package capture contains deliveries of the real service, recorded on the wire. The
+// tests of this module use them.
 package capture
 
 import (
@@ -17,8 +17,8 @@ import (
 //go:embed testdata/deliveries.jsonl
 var recorded []byte
 
-// A Delivery is one attempt at an event.
-type Delivery struct {
+// A Recording is one recorded attempt to deliver an event.
+type Recording struct {
 	Name       string      `json:"name"`
 	Path       string      `json:"path"`
 	ReceivedAt time.Time   `json:"receivedAt"`
@@ -29,55 +29,55 @@ type Delivery struct {
 	Body       []byte      `json:"bodyBase64"`
 }
 
-// All returns the deliveries in the order in which they came.
-func All() []Delivery {
-	var all []Delivery
+// All returns the recordings in the order in which they arrived.
+func All() []Recording {
+	var all []Recording
 	for dec := json.NewDecoder(bytes.NewReader(recorded)); dec.More(); {
-		var d Delivery
-		if err := dec.Decode(&d); err != nil {
+		var r Recording
+		if err := dec.Decode(&r); err != nil {
 			panic(err)
 		}
-		all = append(all, d)
+		all = append(all, r)
 	}
 	return all
 }
 
-// Named returns the first delivery of this name, and panics if there is none.
-func Named(name string) Delivery {
-	for _, d := range All() {
-		if d.Name == name {
-			return d
+// Named returns the first recording with this name. It panics if there isn't one.
+func Named(name string) Recording {
+	for _, r := range All() {
+		if r.Name == name {
+			return r
 		}
 	}
-	panic("capture: no delivery is named " + name)
+	panic("capture: unknown recording " + name)
 }
 
-// Header returns the headers as a server sees them.
-func (d Delivery) Header() http.Header {
+// Header returns the headers as a server gets them.
+func (r Recording) Header() http.Header {
 	h := http.Header{}
-	for _, kv := range d.Headers {
+	for _, kv := range r.Headers {
 		h.Add(kv[0], kv[1])
 	}
 	return h
 }
 
-// SentAt returns the time that the sender signed.
-func (d Delivery) SentAt() time.Time {
-	seconds, err := strconv.ParseInt(d.Header().Get(grantexhook.HeaderTimestamp), 10, 64)
+// SentAt returns the time in the signed timestamp.
+func (r Recording) SentAt() time.Time {
+	seconds, err := strconv.ParseInt(r.Header().Get(grantexhook.HeaderTimestamp), 10, 64)
 	if err != nil {
 		panic(err)
 	}
 	return time.Unix(seconds, 0)
 }
 
-// Wire returns the request as it was sent. The recordings do not tell the
-// chunks; what was sent them in one.
-func (d Delivery) Wire() []byte {
+// Wire returns the request as it was sent. The recordings don't have the boundaries
+// of chunks, so Wire puts the whole body into one chunk.
+func (r Recording) Wire() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", d.Path)
-	for _, kv := range d.Headers {
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", r.Path)
+	for _, kv := range r.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", kv[0], kv[1])
 	}
-	fmt.Fprintf(&b, "\r\n%x\r\n%s\r\n0\r\n\r\n", len(d.Body), d.Body)
+	fmt.Fprintf(&b, "\r\n%x\r\n%s\r\n0\r\n\r\n", len(r.Body), r.Body)
 	return b.Bytes()
 }

@@ -12,7 +12,7 @@ import (
 	"grantex.dev/grantexhook/internal/capture"
 )
 
-func urlOf(t *testing.T, c capture.Delivery) *url.URL {
+func urlOf(t *testing.T, c capture.Recording) *url.URL {
 	t.Helper()
 	u, err := url.Parse("http://" + c.Header().Get("Host") + c.Path)
 	require.NoError(t, err)
@@ -20,7 +20,7 @@ func urlOf(t *testing.T, c capture.Delivery) *url.URL {
 }
 
 // eventOf decodes the body as far as the root package can.
-func eventOf(t *testing.T, c capture.Delivery) grantexhook.Event[any] {
+func eventOf(t *testing.T, c capture.Recording) grantexhook.Event[any] {
 	t.Helper()
 	var raw grantexhook.RawEvent
 	require.NoError(t, json.Unmarshal(c.Body, &raw))

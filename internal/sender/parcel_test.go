@@ -81,7 +81,7 @@ func first(t *testing.T, d *sender.Parcel) sender.Attempt {
 // TestAttemptsOfCaptures holds that a failure is retried at the recorded times,
 // and signed as was recorded then.
 func TestAttemptsOfCaptures(t *testing.T) {
-	var recorded []capture.Delivery
+	var recorded []capture.Recording
 	for _, c := range capture.All() {
 		if strings.HasPrefix(c.Name, "retry.attempt-") {
 			recorded = append(recorded, c)
