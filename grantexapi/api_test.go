@@ -19,7 +19,7 @@ import (
 
 const apiKey = "gx_test_0123456789"
 
-// An exchange is a call of the real API, as it was recorded.
+// An exchange is a recorded call of the real API.
 type exchange struct {
 	Name    string `json:"name"`
 	Request struct {
@@ -61,7 +61,7 @@ func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, e.Response.Body)
 }
 
-// apiKey is the key that the recorded call was made with.
+// apiKey returns the key of the recorded call.
 func (e exchange) apiKey() string {
 	for _, kv := range e.Request.Headers {
 		if kv[0] == "Authorization" {
@@ -79,7 +79,7 @@ func says(status int, body string) http.HandlerFunc {
 	}
 }
 
-// cut breaks the connection in the middle of the answer.
+// cut breaks the connection in the middle of the response.
 func cut(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "10000")
@@ -102,7 +102,7 @@ func raw(answer string) http.HandlerFunc {
 	}
 }
 
-// An api is a server in the place of Grantex that keeps what it is asked.
+// An api is a server in place of Grantex that records requests.
 type api struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -110,8 +110,8 @@ type api struct {
 	bodies []string
 }
 
-// newAPI starts a server whose nth request the nth handler answers, and each
-// after these the last.
+// newAPI starts a server that answers each request with the next handler, and with the
+// last from then on.
 func newAPI(t testing.TB, handlers ...http.Handler) *api {
 	t.Helper()
 	a := new(api)
@@ -132,7 +132,7 @@ func (a *api) client() *grantexapi.Client {
 	return &grantexapi.Client{APIKey: apiKey, BaseURL: a.URL}
 }
 
-// lines are the requests so far, as "METHOD path?query".
+// lines returns the requests so far as "METHOD path?query".
 func (a *api) lines() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -143,7 +143,7 @@ func (a *api) lines() []string {
 	return lines
 }
 
-// everyCall are the calls of a Client, each with arguments that are in order.
+// everyCall has each call of a Client, with valid arguments.
 var everyCall = []struct {
 	name string
 	call func(context.Context, *grantexapi.Client) error
@@ -177,7 +177,7 @@ func list(ctx context.Context, c *grantexapi.Client) error {
 
 func remove(ctx context.Context, c *grantexapi.Client) error { return c.Delete(ctx, "wh_1") }
 
-// A roundTripper is a Transport that is a function.
+// A roundTripper is a function that implements [http.RoundTripper].
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

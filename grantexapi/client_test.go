@@ -112,7 +112,8 @@ func TestClientHeaders(t *testing.T) {
 	}
 }
 
-// What cannot be the answer is an error, and never an empty list.
+// TestClientRefusesAnswers checks that a response of another kind is an error, and never
+// an empty list.
 func TestClientRefusesAnswers(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -126,12 +127,15 @@ func TestClientRefusesAnswers(t *testing.T) {
 		{"other object", says(200, "{}"), false, "unexpected response (2 bytes, not the expected JSON)"},
 		{"null", says(200, `{"webhooks":null,"deliveries":null}`), false, "bytes, not the expected JSON)"},
 		{"null among them", says(200, `{"webhooks":[null],"deliveries":[null],"total":1,"page":1}`), false, "bytes, not the expected JSON)"},
-		{"no ID", says(200, `{"webhooks":[{"id":"wh_1"},{"url":"https://example.com"}],"deliveries":[{"id":"whd_1"},{"eventId":"evt_1"}],"total":2,"page":1}`), false, "bytes, not the expected JSON)"},
+		{"no ID", says(200, `{"webhooks":[{"id":"wh_1"},{"url":"https://example.com"}],`+
+			`"deliveries":[{"id":"whd_1"},{"eventId":"evt_1"}],"total":2,"page":1}`), false, "bytes, not the expected JSON)"},
 		{"array", says(200, "[]"), false, "unexpected response (2 bytes, not the expected JSON)"},
 		{"cut JSON", says(200, `{"webhooks":[{"id":"wh_1","secret":"`+secret), true, "bytes, not the expected JSON)"},
 		{"more after it", says(200, `{"webhooks":[],"deliveries":[]}{}`), true, "unexpected response (33 bytes, not the expected JSON)"},
 		{"wrong type", says(200, `{"webhooks":[{"createdAt":"`+secret+`"}],"deliveries":[{"createdAt":"`+secret+`"}]}`), false, "bytes, not the expected JSON)"},
-		{"wrong types among right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,"id":"wh_1","secret":["`+secret+`"]}`), false, "bytes, not the expected JSON)"},
+		{"wrong types among right ones", says(200, `{"webhooks":[{"id":"wh_1","createdAt":"`+secret+`"}],`+
+			`"deliveries":[{"id":"whd_1","attempts":"`+secret+`"}],"total":1,"page":1,`+
+			`"id":"wh_1","secret":["`+secret+`"]}`), false, "bytes, not the expected JSON)"},
 		{"too large", says(200, `{"webhooks":[],"deliveries":[]}`+strings.Repeat(" ", 1<<20)), true, "the response is larger than 1048576 bytes"},
 		{"cut", cut(200, `{"webhooks":[`), true, "reading the response: unexpected EOF"},
 		{"other protocol", raw("HTTP/1.1 101 Switching Protocols\r\n\r\n"), true, "unexpected status 101; is Client.BaseURL right?"},
@@ -139,7 +143,7 @@ func TestClientRefusesAnswers(t *testing.T) {
 	for _, tt := range tests {
 		for _, call := range everyCall {
 			if call.name == "delete" && !tt.delete {
-				continue // of its answer, any JSON or none will do
+				continue // takes any JSON, or an empty body
 			}
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				a := newAPI(t, tt.answer)
@@ -262,9 +266,9 @@ func TestClientLeavesTheHTTPClientAlone(t *testing.T) {
 	require.Equal(t, &http.Client{Timeout: time.Minute}, c.HTTPClient)
 }
 
-// A Transport with a client of its own follows redirects where Client cannot
-// keep it from it.
-func TestClientTellsOfARedirectWithinTheTransport(t *testing.T) {
+// TestClientReportsARedirectWithinTheTransport checks that a redirect is reported which
+// a Transport followed by itself.
+func TestClientReportsARedirectWithinTheTransport(t *testing.T) {
 	a := newAPI(t, http.RedirectHandler("/elsewhere", http.StatusFound), says(200, `{"webhooks":[]}`))
 	for _, call := range everyCall {
 		t.Run(call.name, func(t *testing.T) {
@@ -357,7 +361,8 @@ func TestClientTimeout(t *testing.T) {
 	}
 }
 
-// What the other side sends may be quoted by net/http, and may be an echo.
+// TestClientErrorsHoldNoKey checks the errors of net/http, which may quote a response
+// that echoes the key.
 func TestClientErrorsHoldNoKey(t *testing.T) {
 	const key = "gx_A.b~c+d/e-9=="
 	a := newAPI(t, raw("HTTP/1.1 200 OK\r\nBearer "+key+"\r\n\r\n"))

@@ -12,23 +12,31 @@ import (
 	"unicode"
 )
 
-// An Error is the answer of the API to a call that it refused, or that of a
-// proxy on the way. The methods of [Client] return a pointer to it, which
-// [errors.As] finds.
+// maxRetryAfter bounds what a response can make a caller wait.
+const maxRetryAfter = time.Hour
+
+// The most characters that are kept of a response's text.
+const (
+	maxWord = 64
+	maxLine = 400
+)
+
+// An Error is a response that refuses a call, from the API or from a proxy on the way.
+// The methods of [Client] return a pointer to it, which [errors.As] finds.
 //
-// Branch on StatusCode, since one status has several codes: 401 if the APIKey is
-// wrong, 402 at the limit of the plan, 404 if there is no such endpoint, 429 if
-// there were too many calls (then see RetryAfter). The texts are cleaned of
-// control characters, shortened, and never hold the APIKey.
+// Branch on StatusCode, since a status can have several codes: 401 if the APIKey is
+// wrong, 402 at the limit of the plan, 404 if the endpoint doesn't exist, 429 after
+// too many calls (see RetryAfter). The texts are shortened, have no control characters
+// and never contain the APIKey.
 type Error struct {
-	StatusCode int           // of HTTP; a redirect is a refusal too
-	Code       string        // such as "PLAN_LIMIT_EXCEEDED"; empty if the answer has none
-	Message    string        // for people: what the answer says, or the name of the status
-	RequestID  string        // to tell the support of Grantex; empty if the answer has none
-	RetryAfter time.Duration // how long to wait before the next call; zero if the answer does not say
+	StatusCode int           // the HTTP status; a redirect is a refusal too
+	Code       string        // for example "PLAN_LIMIT_EXCEEDED"; may be empty
+	Message    string        // the response's message, or the name of the status
+	RequestID  string        // for Grantex's support; may be empty
+	RetryAfter time.Duration // how long to wait before the next call, an hour at most; zero if the response doesn't say
 }
 
-// Error returns one line with all but RetryAfter.
+// Error returns one line with every field except RetryAfter.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("grantexapi: the API answered %d", e.StatusCode)
 	if e.Code != "" {
@@ -49,18 +57,9 @@ func (e *Error) isTooManyStreams() bool {
 	return e.StatusCode == http.StatusTooManyRequests && e.Code == "TOO_MANY_CONNECTIONS"
 }
 
-// maxRetryAfter bounds what a response can make a caller wait.
-const maxRetryAfter = time.Hour
-
-// The most characters that are kept of what others wrote.
-const (
-	maxWord = 64
-	maxLine = 400
-)
-
 func newError(resp *http.Response, body []byte, apiKey string) *Error {
 	var said struct{ Message, Code, RequestID string }
-	_ = json.Unmarshal(body, &said) // of what is no JSON, nothing is said
+	_ = json.Unmarshal(body, &said) // leaves said empty if it isn't JSON
 	line := func(s string) string { return clean(s, apiKey, maxLine) }
 	return &Error{
 		StatusCode: resp.StatusCode,
@@ -71,8 +70,8 @@ func newError(resp *http.Response, body []byte, apiKey string) *Error {
 	}
 }
 
-// redirect names the host that an answer redirects to. The rest of the location
-// may hold anything.
+// redirect names the host that a response redirects to. The rest of the location may
+// contain anything.
 func redirect(resp *http.Response) string {
 	to, err := resp.Location()
 	if err != nil || resp.StatusCode < 300 || resp.StatusCode > 399 {
@@ -81,8 +80,8 @@ func redirect(resp *http.Response) string {
 	return fmt.Sprintf("redirect to %s://%s, which is not followed; is Client.BaseURL right?", to.Scheme, to.Host)
 }
 
-// excerpt is what a proxy says: the title of a page, or a plain text. JSON of an
-// unknown shape might hold a secret.
+// excerpt returns a proxy's message: the title of a page, or a plain text. JSON of an
+// unknown shape might contain a secret.
 func excerpt(body string) string {
 	for _, tag := range []string{"<title>", "<TITLE>"} {
 		if _, title, ok := strings.Cut(body, tag); ok {
@@ -97,9 +96,9 @@ func excerpt(body string) string {
 	return body
 }
 
-// clean makes one printable line of at most limit characters of text, without
-// the API key. The order matters: what is removed must not join the halves of a
-// key, nor the limit leave half of one.
+// clean makes one printable line of at most limit characters of text, without the API
+// key. The order matters. Removing a character must not join the halves of a key, and
+// the limit must not leave half a key.
 func clean(text, apiKey string, limit int) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -115,7 +114,7 @@ func clean(text, apiKey string, limit int) string {
 	return text
 }
 
-// retryAfter reads the header Retry-After, which holds seconds or a date (RFC 9110,
+// retryAfter reads the header Retry-After, which has seconds or a date (RFC 9110,
 // section 10.2.3).
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {

@@ -15,7 +15,7 @@ import (
 	"grantex.dev/grantexhook/grantexapi"
 )
 
-// refusedBy returns the Error that an answer becomes.
+// refusedBy returns the Error for a response.
 func refusedBy(t *testing.T, answer http.Handler) *grantexapi.Error {
 	t.Helper()
 	err := list(t.Context(), newAPI(t, answer).client())
@@ -68,8 +68,10 @@ func TestErrorText(t *testing.T) {
 		err  grantexapi.Error
 		want string
 	}{
-		{"all", grantexapi.Error{StatusCode: 402, Code: "PLAN_LIMIT_EXCEEDED", Message: "Plan limit reached", RequestID: "6180"}, "grantexapi: the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached (request 6180)"},
-		{"no code", grantexapi.Error{StatusCode: 404, Message: "Route GET:/v1/webhookz not found"}, "grantexapi: the API answered 404: Route GET:/v1/webhookz not found"},
+		{"all", grantexapi.Error{StatusCode: 402, Code: "PLAN_LIMIT_EXCEEDED", Message: "Plan limit reached", RequestID: "6180"},
+			"grantexapi: the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached (request 6180)"},
+		{"no code", grantexapi.Error{StatusCode: 404, Message: "Route GET:/v1/webhookz not found"},
+			"grantexapi: the API answered 404: Route GET:/v1/webhookz not found"},
 		{"status alone", grantexapi.Error{StatusCode: 599}, "grantexapi: the API answered 599"},
 	}
 	for _, tt := range tests {
@@ -80,7 +82,8 @@ func TestErrorText(t *testing.T) {
 }
 
 func TestErrorMessage(t *testing.T) {
-	const nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.25</center>\r\n</body>\r\n</html>"
+	const nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n" +
+		"<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.25</center>\r\n</body>\r\n</html>"
 	tests := []struct {
 		name   string
 		status int
@@ -129,7 +132,7 @@ func TestErrorOtherFields(t *testing.T) {
 	requireLine(t, got.Error())
 }
 
-// The status matters more than the rest of an answer that breaks off.
+// TestErrorOfHalfAnAnswer checks that the status survives a response that breaks off.
 func TestErrorOfHalfAnAnswer(t *testing.T) {
 	got := refusedBy(t, cut(503, "upstream is"))
 	require.Equal(t, 503, got.StatusCode)

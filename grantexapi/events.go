@@ -186,7 +186,7 @@ func (s *subscription) open(ctx context.Context) (*http.Response, error) {
 
 func (s *subscription) noStream(resp *http.Response) error {
 	if resp.StatusCode > 299 {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 		return newError(resp, text, string(s.APIKey))
 	}
 	return s.failed(fmt.Errorf("GET %s: unexpected response (status %d, not an event stream); is Client.BaseURL right?", s.path, resp.StatusCode))

@@ -132,7 +132,8 @@ func told(t *testing.T, ctx context.Context, c *grantexapi.Client, types ...stri
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &streams{answers: []http.HandlerFunc{
-			stream(30*time.Second, keepalive, 30*time.Second, keepalive, sse("1"), time.Minute, keepalive, sse("2")+sse("3"), "data: hello\n\n", "data: {\"id\":\ndata: 4}\r\n\r\n"),
+			stream(30*time.Second, keepalive, 30*time.Second, keepalive, sse("1"), time.Minute, keepalive, sse("2")+sse("3"),
+				"data: hello\n\n", "data: {\"id\":\ndata: 4}\r\n\r\n"),
 			stream(sse("5")),
 		}}
 		got := told(t, t.Context(), s.client(t), "grant.revoked", "x.y")
@@ -202,20 +203,24 @@ func TestEventsInterrupted(t *testing.T) {
 		{"ended", stream(keepalive, 10*time.Second, keepalive), 10 * time.Second, time.Second, 10 * time.Second, "the stream ended"},
 		{"empty", stream(), 0, time.Second, 0, "the stream ended"},
 		{"cut", abort(stream(keepalive, 10*time.Second)), 10 * time.Second, time.Second, 0, "reading the stream: unexpected EOF"},
-		{"cut in an event", abort(stream(9*time.Second, keepalive, time.Second, "data: {")), 10 * time.Second, time.Second, 9 * time.Second, "reading the stream: unexpected EOF; it broke off within an event, which is lost"},
+		{"cut in an event", abort(stream(9*time.Second, keepalive, time.Second, "data: {")), 10 * time.Second, time.Second, 9 * time.Second,
+			"reading the stream: unexpected EOF; it broke off within an event, which is lost"},
 		{"silent from the beginning", stream(time.Hour), 90 * time.Second, time.Second, 0, "nothing came for 1m30s, not even a keepalive"},
 		{"silent after the headers", stream("", time.Hour), 90 * time.Second, time.Second, 0, "nothing came for 1m30s, not even a keepalive"},
-		{"silent later", stream(80*time.Second, keepalive, 80*time.Second, "data: {", time.Hour), 250 * time.Second, time.Second, 80 * time.Second, "nothing came for 1m30s, not even a keepalive; it broke off within"},
+		{"silent later", stream(80*time.Second, keepalive, 80*time.Second, "data: {", time.Hour), 250 * time.Second, time.Second, 80 * time.Second,
+			"nothing came for 1m30s, not even a keepalive; it broke off within"},
 		{"500", refuse(500, ""), 0, time.Second, 0, "the API answered 500: Internal Server Error"},
 		{"503 with a Location", refuse(503, "", "Location", "/elsewhere"), 0, time.Second, 0, "the API answered 503: Service Unavailable"},
 		{"408", refuse(408, ""), 0, time.Second, 0, "the API answered 408: Request Timeout"},
 		{"425", refuse(425, ""), 0, time.Second, 0, "the API answered 425: Too Early"},
 		{"page of a proxy", refuse(503, "<title>Sorry</title>"), 0, time.Second, 0, "the API answered 503: Sorry"},
-		{"not a stream", refuse(200, "<html>", "Content-Type", "text/html"), 0, time.Second, 0, "GET /v1/events/stream: unexpected response (status 200, not an event stream); is Client.BaseURL right?"},
+		{"not a stream", refuse(200, "<html>", "Content-Type", "text/html"), 0, time.Second, 0,
+			"GET /v1/events/stream: unexpected response (status 200, not an event stream); is Client.BaseURL right?"},
 		{"no content", refuse(204, "", "Content-Type", "text/event-stream"), 0, time.Second, 0, "unexpected response (status 204, not an event stream)"},
 		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 0, 59 * time.Second, 0, "the API answered 429: Slow down"},
 		{"asked not to wait", refuse(429, "", "Retry-After", "0"), 0, time.Second, 0, "the API answered 429: Too Many Requests"},
-		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), 0, time.Hour, 0, "the API answered 503: Service Unavailable; connecting again in 1h0m0s"},
+		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), 0, time.Hour, 0,
+			"the API answered 503: Service Unavailable; connecting again in 1h0m0s"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -291,7 +296,8 @@ func TestEventsTooMany(t *testing.T) {
 			require.Greater(t, pause, 300*time.Second)
 			require.Less(t, pause, 350*time.Second)
 		}
-		require.Regexp(t, `^grantexapi: the API answered 429 TOO_MANY_CONNECTIONS: Too many connections; connecting again in 5m\d+(\.\d)?s, since a try within 5m0s would only prolong this$`, got[0])
+		require.Regexp(t, `^grantexapi: the API answered 429 TOO_MANY_CONNECTIONS: Too many connections; `+
+			`connecting again in 5m\d+(\.\d)?s, since a try within 5m0s would only prolong this$`, got[0])
 		require.Equal(t, "stands", got[2])
 	})
 }
@@ -308,7 +314,7 @@ func TestEventsEnd(t *testing.T) {
 		want   string
 	}{
 		{"wrong key", refuse(401, `{"message":"Invalid API key","code":"UNAUTHORIZED"}`), nil, nil, "the API answered 401 UNAUTHORIZED: Invalid API key"},
-		{"plan", refuse(402, `{"message":"Plan limit reached","code":"PLAN_LIMIT_EXCEEDED"}`), nil, nil, "the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached"},
+		{"plan", refuse(402, `{"message":"Plan limit","code":"PLAN_LIMIT_EXCEEDED"}`), nil, nil, "the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit"},
 		{"forbidden", refuse(403, ""), nil, nil, "the API answered 403: Forbidden"},
 		{"another API", refuse(404, `{"message":"Route not found"}`), nil, nil, "the API answered 404: Route not found"},
 		{"wrong types", refuse(400, `{"message":"Invalid types"}`), nil, nil, "the API answered 400: Invalid types"},

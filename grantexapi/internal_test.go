@@ -22,7 +22,10 @@ func TestVersion(t *testing.T) {
 	}{
 		{"no build info", nil, "devel"},
 		{"other modules", &debug.BuildInfo{Main: *module("example.com/app", "v9.9.9"), Deps: []*debug.Module{module(path+"/redisstore", "v8.8.8")}}, "devel"},
-		{"dependency", &debug.BuildInfo{Main: *module("example.com/app", "v9.9.9"), Deps: []*debug.Module{module("example.com/dep", "v7.7.7"), module(path, "v1.2.3")}}, "v1.2.3"},
+		{"dependency", &debug.BuildInfo{
+			Main: *module("example.com/app", "v9.9.9"),
+			Deps: []*debug.Module{module("example.com/dep", "v7.7.7"), module(path, "v1.2.3")},
+		}, "v1.2.3"},
 		{"main module", &debug.BuildInfo{Main: *module(path, "v1.2.3")}, "v1.2.3"},
 		{"working tree", &debug.BuildInfo{Main: *module(path, "(devel)")}, "devel"},
 		{"test", &debug.BuildInfo{Main: *module(path, "")}, "devel"},
@@ -64,8 +67,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// FuzzError looks for answers whose error is not one short printable line, or
-// shows the API key.
+// FuzzError looks for responses whose error isn't one short printable line, or shows the
+// API key.
 func FuzzError(f *testing.F) {
 	const apiKey = "gx_test_0123456789"
 	for _, body := range []string{

@@ -21,8 +21,8 @@ func at(t testing.TB, s string) time.Time {
 	return parsed
 }
 
-// replay answers a call as the real API did, and requires that it is the one
-// that was recorded.
+// replay answers a call as the real API did, and requires that the request is the
+// recorded one.
 func replay(t *testing.T, e exchange, call func(*grantexapi.Client) error) error {
 	t.Helper()
 	a := newAPI(t, e)
@@ -151,7 +151,8 @@ func TestDeliveriesReplayed(t *testing.T) {
 		{"deliveries-flaky-endpoint", "wh_01M843VCGTHNK0T0CBS60Y08QK", "", []string{"whd_01M843VCK0BCFCX77GHCGG5058", "whd_01M843VCJYKJDTY5XAB743RMAQ"}},
 		{"deliveries-empty", "wh_01M843VCEXNEWGME0SREE7EDT7", "", nil},
 		{"deliveries-ok-status-pending", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusPending, nil},
-		{"deliveries-ok-status-delivered", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusDelivered, []string{"whd_01M843VCJSD3BQHW0KCZV35T2C", "whd_01M843VCJDD7WMEA55ESBMQDHH"}},
+		{"deliveries-ok-status-delivered", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusDelivered,
+			[]string{"whd_01M843VCJSD3BQHW0KCZV35T2C", "whd_01M843VCJDD7WMEA55ESBMQDHH"}},
 		{"deliveries-ok-status-failed", "wh_01M843VCEDYRHVYK286HASGH16", grantexapi.StatusFailed, nil},
 		{"deliveries-failed-status-failed", "wh_01M843VCFHKMKWPY8PET92W635", grantexapi.StatusFailed, []string{"whd_01M843VCJHQZPHEA8RT7A57JSC"}},
 	}
@@ -215,7 +216,8 @@ func TestDeliveryFields(t *testing.T) {
 	require.Equal(t, at(t, "2026-11-23T11:49:58.928Z"), delivered[0].DeliveredAt)
 }
 
-// Two pages of one delivery each, as the real API cuts them.
+// TestDeliveriesPagesReplayed checks two pages of one delivery each, as the real API
+// cuts them.
 func TestDeliveriesPagesReplayed(t *testing.T) {
 	_, named := exchanges(t)
 	first, second, beyond := named["deliveries-page1-size1"], named["deliveries-page2-size1"], named["deliveries-page3-size1-beyond-end"]

@@ -20,8 +20,8 @@ import (
 	"grantex.dev/grantexhook/grantexapi"
 )
 
-// A resetter answers GET with an empty list, and closes the connection when it
-// has read any other request, without an answer.
+// A resetter answers GET with an empty list. It reads any other request and closes the
+// connection without a response.
 type resetter struct {
 	net.Listener
 	mu    sync.Mutex
@@ -106,9 +106,8 @@ func TestCreateIsSentOnce(t *testing.T) {
 	}
 }
 
-// Without GetBody, neither http.Client nor Transport can send a body again: not
-// after a redirect, a connection that turns out to be closed, or the GOAWAY of
-// HTTP/2.
+// TestCreateCannotBeReplayed checks that net/http can't send the body again, be it after
+// a redirect, on a lost connection, or after a GOAWAY of HTTP/2.
 func TestCreateCannotBeReplayed(t *testing.T) {
 	var asked *http.Request
 	c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -122,7 +121,7 @@ func TestCreateCannotBeReplayed(t *testing.T) {
 	require.NotContains(t, asked.Header, "X-Idempotency-Key")
 }
 
-// TestMaybeCreated is about what is not already in the tests of Client.
+// TestMaybeCreated checks the responses that the tests of Client don't.
 func TestMaybeCreated(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -160,13 +159,13 @@ func TestMaybeCreated(t *testing.T) {
 				return
 			}
 			require.ErrorIs(t, err, grantexapi.ErrMaybeCreated)
-			require.ErrorContains(t, err, "; the endpoint may have been created, with a secret that nobody knows: look for it with List, and Delete it before creating another")
+			require.ErrorContains(t, err, "; the endpoint may have been created, and its secret is lost: find it with List, and Delete it before you create another")
 			require.Equal(t, 1, strings.Count(err.Error(), "grantexapi: "))
 		})
 	}
 }
 
-// closedPort is an address at which nobody listens.
+// closedPort returns an address without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l := listenLoopback(t)
@@ -182,7 +181,7 @@ func via(t *testing.T, proxy string) *http.Transport {
 	return &http.Transport{Proxy: http.ProxyURL(u)}
 }
 
-// TestCreateUnheard is about calls for which there was no connection.
+// TestCreateUnheard checks calls that got no connection.
 func TestCreateUnheard(t *testing.T) {
 	plain := newAPI(t, says(407, ""))
 	unknown := httptest.NewUnstartedServer(says(200, ""))
@@ -223,7 +222,7 @@ func TestCreateUnheard(t *testing.T) {
 	}
 }
 
-// TestCreateMaybeHeard is about calls whose last error sounds as if there was no
+// TestCreateMaybeHeard checks calls whose last error sounds as if there had been no
 // connection.
 func TestCreateMaybeHeard(t *testing.T) {
 	s := newResetter(t)
