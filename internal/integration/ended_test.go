@@ -14,6 +14,7 @@ import (
 // When the context of a call ends, the error says so, whatever the driver makes of
 // it.
 func TestContextEndsWhileWaiting(t *testing.T) {
+	t.Parallel()
 	nothing := func(*sql.Tx) error { return nil }
 	calls := []struct {
 		name string
@@ -34,6 +35,7 @@ func TestContextEndsWhileWaiting(t *testing.T) {
 	}
 	for _, driver := range []string{"pgx", "postgres"} {
 		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
 			db, err := sql.Open(driver, postgres(t, nil))
 			require.NoError(t, err)
 			t.Cleanup(func() { db.Close() })

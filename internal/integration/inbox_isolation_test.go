@@ -18,9 +18,11 @@ import (
 // The test checks that deliveries aren't rejected if the database's default
 // isolation level makes transactions conflict.
 func TestInboxAtHigherIsolation(t *testing.T) {
+	t.Parallel()
 	const events, clients = 60, 8
 	for _, level := range []string{"repeatable read", "serializable"} {
 		t.Run(level, func(t *testing.T) {
+			t.Parallel()
 			in := newInbox(t, place{"pgx", postgres(t, map[string]string{"default_transaction_isolation": level})}, drop, riverinbox.Options{})
 			in.start(t)
 			srv := httptest.NewServer(in.Handler(newInboxVerifier(t).Middleware))

@@ -21,7 +21,8 @@ import (
 // An inbox whose database is down answers 503 while Grantex still waits, and what
 // comes again is taken in once, and handled.
 func TestOutageOfAnInbox(t *testing.T) {
-	t.Parallel() // most of the time is waiting
+	skipIfShort(t)
+	t.Parallel()
 	for _, down := range []string{proxyRefuses, proxyHangs} {
 		t.Run(down, func(t *testing.T) {
 			t.Parallel()

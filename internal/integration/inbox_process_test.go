@@ -184,6 +184,7 @@ func (p *inboxProcess) handled() (events, times int) {
 // An inbox that is killed while it takes events in, and again when it has them
 // all, has each that it acknowledged.
 func TestInboxKeepsWhatItAcknowledged(t *testing.T) {
+	skipIfShort(t)
 	const events, clients = 10_000, 8
 	onEachInbox(t, func(t *testing.T, where place) {
 		newInbox(t, where, drop, riverinbox.Options{})
@@ -243,9 +244,8 @@ func (p *inboxProcess) deliver(t *testing.T, events []int, clients, killAfter in
 // What a process was handling when it was killed is handled by another one, in
 // the time that the documentation gives.
 func TestInboxWorkOfAKilledProcess(t *testing.T) {
-	t.Parallel() // most of the time is waiting
+	skipIfShort(t)
 	onEachInbox(t, func(t *testing.T, where place) {
-		t.Parallel()
 		newInbox(t, where, drop, riverinbox.Options{})
 		killed := startInbox(t, inboxSettings{place: where, Work: true, Stuck: true})
 		status, _, err := post(t.Context(), http.DefaultClient, killed.url, inboxSecret, eventBody("evt_1", "grnt_1"))

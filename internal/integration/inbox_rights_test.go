@@ -51,6 +51,7 @@ func limitedRole(t *testing.T, owner string, grants ...string) string {
 // The test checks that a role that doesn't own the tables can run an inbox if they
 // exist.
 func TestInboxRights(t *testing.T) {
+	t.Parallel()
 	owner := postgres(t, nil)
 	newInbox(t, place{"pgx", owner}, drop, riverinbox.Options{})
 	var log inboxLog
@@ -69,6 +70,7 @@ func TestInboxRights(t *testing.T) {
 // run. One that can't gets an error, and leaves neither a table nor a connection in
 // a failed transaction.
 func TestInboxMigrationFails(t *testing.T) {
+	t.Parallel()
 	owner := postgres(t, nil)
 	admin := openPostgres(t, owner)
 	role := limitedRole(t, owner, tableGrants[0])
@@ -97,6 +99,7 @@ func newUnmigrated(t *testing.T, p place) *testInbox {
 
 // River rebuilds its indexes every night, which only their owner can do.
 func TestInboxReindexing(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		grants []string // of another role than the owner
@@ -110,7 +113,7 @@ func TestInboxReindexing(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel() // most of the time is waiting
+			t.Parallel()
 			where := place{"pgx", postgres(t, nil)}
 			newInbox(t, where, drop, riverinbox.Options{})
 			if test.grants != nil {

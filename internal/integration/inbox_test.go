@@ -249,6 +249,7 @@ func TestInboxWritesOutcomes(t *testing.T) {
 
 // Everything of River is in the schema that the option names, and nowhere else.
 func TestInboxInAnotherSchema(t *testing.T) {
+	t.Parallel()
 	url := postgres(t, nil)
 	db := openPostgres(t, url)
 	schema := randomName()

@@ -28,11 +28,17 @@ const inboxSecret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e"
 // A place is where an inbox is: a file of SQLite or a schema in PostgreSQL.
 type place struct{ Driver, URL string }
 
+// onEachInbox runs a test in each kind of place. They run in parallel, after
+// onEachInbox has returned.
 func onEachInbox(t *testing.T, test func(*testing.T, place)) {
+	t.Helper()
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		test(t, place{"sqlite", sqliteDSN(filepath.Join(t.TempDir(), "inbox.db"))})
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
 		test(t, place{"pgx", postgres(t, nil)})
 	})
 }

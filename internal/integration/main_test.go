@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestMain makes the test binary one of several processes, if it is told to.
+// TestMain runs the tests, or one of the processes that tests start.
 func TestMain(m *testing.M) {
 	for variable, serve := range map[string]func([]byte) error{replicaVariable: serveReplica, inboxVariable: serveInbox} {
 		if settings := os.Getenv(variable); settings != "" {
@@ -21,10 +21,18 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
-		parallel.Value.Set("6") // most tests wait for servers, not for a processor
+		parallel.Value.Set("8") // most tests wait for servers, not for a processor
 	}
 	m.Run()
 	if plain.path != "" {
 		os.RemoveAll(filepath.Dir(plain.path))
+	}
+}
+
+// skipIfShort is for tests that take more than a few seconds.
+func skipIfShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("the test takes long, and -short is set")
 	}
 }

@@ -46,13 +46,14 @@ func TestMigrateOfWhatIsThere(t *testing.T) {
 // The test checks that building the index waits for the event in Tx, and lets other
 // events through about every second.
 func TestMigrateGivesWay(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, before string }{
 		{"no index", "DROP INDEX grantexhook_events_expires"},
 		{"an invalid index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'grantexhook_events_expires'::regclass"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel() // most of the time is waiting
+			t.Parallel()
 			db := openPostgres(t, postgres(t, nil))
 			s := newSQLStore(t, db, sqlstore.PostgreSQL)
 			execSQL(t, db, test.before)

@@ -79,12 +79,15 @@ func proxyFor(t *testing.T, config *pgx.ConnConfig) *proxy {
 	return p
 }
 
-// onEachOutage runs the test with each store, and with each way to be down.
+// onEachOutage runs the test with each store, and with each way to be down. They all
+// run in parallel, after onEachOutage has returned.
 func onEachOutage(t *testing.T, test func(t *testing.T, o *outage, down string)) {
+	t.Helper()
+	t.Parallel()
 	for _, s := range outageStores {
 		for _, down := range []string{proxyRefuses, proxyHangs} {
 			t.Run(s.name+" "+down, func(t *testing.T) {
-				t.Parallel() // most of the time is waiting
+				t.Parallel()
 				store, p := s.open(t)
 				test(t, newOutage(t, store, p), down)
 			})
@@ -287,6 +290,7 @@ func TestOutageWhileFailing(t *testing.T) {
 // If the server goes down before a transaction is committed, the attempt fails,
 // and the next one finds out whether the commit got through.
 func TestOutageInTx(t *testing.T) {
+	t.Parallel()
 	for _, down := range []string{proxyRefuses, proxyHangs} {
 		t.Run(down, func(t *testing.T) {
 			t.Parallel()

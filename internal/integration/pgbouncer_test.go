@@ -85,6 +85,7 @@ func atOnce(f func(i int)) {
 // The test checks the settings in sqlstore's documentation, with each driver named
 // there.
 func TestSQLStoreThroughPgBouncer(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, driver, settings string }{
 		{"pgx, cache_describe", "pgx", "default_query_exec_mode=cache_describe"},
 		{"pgx, exec", "pgx", "default_query_exec_mode=exec"},
@@ -125,6 +126,7 @@ func TestSQLStoreThroughPgBouncer(t *testing.T) {
 
 // The test checks the settings in riverinbox's documentation.
 func TestInboxThroughPgBouncer(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"cache_describe", "exec"} {
 		t.Run(mode, func(t *testing.T) {
 			schema := bouncerSchema(t)

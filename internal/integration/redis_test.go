@@ -60,6 +60,7 @@ func newRedisStore(t testing.TB, client redis.UniversalClient, prefix string) *r
 }
 
 func TestRedisStore(t *testing.T) {
+	t.Parallel()
 	client, prefix := newRedis(t)
 	s := newRedisStore(t, client, prefix)
 	storetest.Run(t, func(*testing.T) grantexhook.Store { return s })

@@ -52,6 +52,8 @@ const (
 // Three processes share the work. Each event comes to all of them at once, some
 // handlers fail, and one process is killed while handlers run in it.
 func TestReplicas(t *testing.T) {
+	skipIfShort(t)
+	t.Parallel()
 	inTx := []string{stuckBefore, stuckAfter, stuckBefore, stuckAfter, stuckInside}
 	alone := []string{stuckBefore, stuckAfter, stuckBefore, stuckAfter, stuckAfter}
 	tests := []struct {
@@ -67,7 +69,7 @@ func TestReplicas(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel() // most of the time is waiting for leases
+			t.Parallel()
 			begin := time.Now()
 			settings := test.shared(t)
 			s := startService(t, replicaSettings{

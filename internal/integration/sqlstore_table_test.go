@@ -122,7 +122,9 @@ func TestTableInAnotherSchema(t *testing.T) {
 
 // A Claim that waited for the row counts its lease from the moment it got it.
 func TestLeaseBeginsWithTheClaim(t *testing.T) {
-	db := openPostgres(t, postgres(t, nil))
+	t.Parallel()
+	name := randomName()
+	db := openPostgres(t, postgres(t, map[string]string{"application_name": name}))
 	s := newSQLStore(t, db, sqlstore.PostgreSQL)
 	_, _, err := s.Claim(t.Context(), "evt_1", 0)
 	require.NoError(t, err)
@@ -139,7 +141,7 @@ func TestLeaseBeginsWithTheClaim(t *testing.T) {
 			t.Error(token, err)
 		}
 	})
-	waitUntilOneWaits(t, db)
+	waitUntilOneWaits(t, db, name)
 	time.Sleep(lease)
 	require.NoError(t, lock.Commit())
 	wg.Wait()
@@ -149,11 +151,13 @@ func TestLeaseBeginsWithTheClaim(t *testing.T) {
 	require.False(t, done)
 }
 
-func waitUntilOneWaits(t *testing.T, db *sql.DB) {
+// waitUntilOneWaits waits until a session with this application_name waits for a
+// lock.
+func waitUntilOneWaits(t *testing.T, db *sql.DB, name string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var n int
-		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO \"grantexhook_events\"%' AND pid <> pg_backend_pid()").Scan(&n)
+		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO \"grantexhook_events\"%'", name).Scan(&n)
 		return err == nil && n > 0
 	}, 5*time.Second, 10*time.Millisecond)
 }

@@ -26,15 +26,20 @@ type sqlBackend struct {
 	again   func() *sql.DB // as another process would open it
 }
 
-// onEachSQL runs a test on each database, at each level of isolation.
+// onEachSQL runs a test on each database, at each level of isolation. They all run in
+// parallel, after onEachSQL has returned.
 func onEachSQL(t *testing.T, test func(*testing.T, sqlBackend)) {
+	t.Helper()
+	t.Parallel()
 	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
 		t.Run("PostgreSQL, "+isolation, func(t *testing.T) {
+			t.Parallel()
 			url := postgres(t, map[string]string{"default_transaction_isolation": isolation})
 			test(t, newSQLBackend(t, sqlstore.PostgreSQL, func() *sql.DB { return openPostgres(t, url) }))
 		})
 	}
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		dsn := sqliteDSN(filepath.Join(t.TempDir(), "events.db"))
 		test(t, newSQLBackend(t, sqlstore.SQLite, func() *sql.DB { return openSQLite(t, dsn) }))
 	})

@@ -21,6 +21,7 @@ func newSQLStore(t testing.TB, db *sql.DB, d sqlstore.Dialect) *sqlstore.Store {
 }
 
 func TestPostgreSQLStore(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, isolation string }{
 		{"read committed", "read committed"},
 		{"repeatable read", "repeatable read"},
@@ -28,6 +29,7 @@ func TestPostgreSQLStore(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			url := postgres(t, map[string]string{"default_transaction_isolation": test.isolation})
 			s := newSQLStore(t, openPostgres(t, url), sqlstore.PostgreSQL)
 			storetest.Run(t, func(*testing.T) grantexhook.Store { return s })
@@ -36,6 +38,7 @@ func TestPostgreSQLStore(t *testing.T) {
 }
 
 func TestSQLiteStore(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.db")
 	s := newSQLStore(t, openSQLite(t, sqliteDSN(path)), sqlstore.SQLite)
 	storetest.Run(t, func(*testing.T) grantexhook.Store { return s })

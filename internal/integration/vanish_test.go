@@ -25,7 +25,7 @@ type vanishing struct {
 
 func newVanishing(t *testing.T) vanishing {
 	t.Helper()
-	t.Parallel() // most of the time is waiting
+	t.Parallel()
 	url := postgres(t, nil)
 	db := openPostgres(t, url)
 	other := newSQLStore(t, db, sqlstore.PostgreSQL)
