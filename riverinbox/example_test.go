@@ -19,9 +19,9 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// An event is stored before it is answered, and handled after that. In a program,
-// dispatch is the Dispatch method of a grantexhook.Dispatcher, and verify the
-// Middleware of a grantexhook.Verifier.
+// An event is stored, acknowledged and then handled. In a program, dispatch is the
+// Dispatch method of a grantexhook.Dispatcher, and verify is the Middleware of a
+// grantexhook.Verifier.
 func Example() {
 	dir, err := os.MkdirTemp("", "riverinbox-")
 	if err != nil {
@@ -41,7 +41,7 @@ func Example() {
 		handled <- string(body)
 		return nil
 	}
-	// Only here: your program needs the Middleware of a grantexhook.Verifier.
+	// Your program must verify deliveries. This example doesn't.
 	verify := func(next http.Handler) http.Handler { return next }
 
 	inbox, err := riverinbox.New(riversqlite.New(db), dispatch, &riverinbox.Options{
@@ -75,7 +75,7 @@ func Example() {
 	// "{\"id\":\"evt_1\",\"type\":\"grant.revoked\",\"data\":{\"grantId\":\"grnt_1\"}}"
 }
 
-// Configure reaches what River can do and the inbox has no option for.
+// Configure sets what River has an option for and the inbox doesn't.
 func ExampleOptions() {
 	opts := riverinbox.Options{
 		Configure: func(c *river.Config) {

@@ -27,11 +27,11 @@ import (
 
 func TestHandlerNeedsAVerifier(t *testing.T) {
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, nil)
-	require.PanicsWithValue(t, "riverinbox: Handler needs the Middleware of a Verifier; without it anybody could put events into the inbox",
+	require.PanicsWithValue(t, "riverinbox: verify is nil, so anyone could put events into the inbox; pass the Middleware of a Verifier",
 		func() { in.Handler(nil) })
 }
 
-func TestHandlerTakesInWhatIsVerified(t *testing.T) {
+func TestHandlerStoresOnlyVerifiedDeliveries(t *testing.T) {
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, nil)
 	verify := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,7 +71,7 @@ func TestHandlerAnswers(t *testing.T) {
 		answer     string
 	}{
 		{"an event", `{"id":"evt_1","type":"a.b"}`, 200, "stored"},
-		{"of a type and with fields that nobody knows", `{"id":"evt_2","type":"?","later":[1]}`, 200, "stored"},
+		{"an unknown type and field", `{"id":"evt_2","type":"?","later":[1]}`, 200, "stored"},
 		{"a createdAt that isn't a time", `{"id":"evt_3","type":"a.b","createdAt":7}`, 200, "stored"},
 		{"an empty createdAt", `{"id":"createdAt_1","type":"grant.created","createdAt":""}`, 200, "stored"},
 		{"a createdAt that is an object", `{"id":"createdAt_2","type":"grant.created","createdAt":{"a":1}}`, 200, "stored"},
@@ -79,19 +79,19 @@ func TestHandlerAnswers(t *testing.T) {
 		{"data null", `{"id":"data_2","type":"grant.created","data":null}`, 200, "stored"},
 		{"data an array", `{"id":"data_3","type":"grant.created","data":[]}`, 200, "stored"},
 		{"data a number too large for any type", `{"id":"data_4","type":"grant.created","data":1e999}`, 200, "stored"},
-		{"data of other types than the handler's", `{"id":"data_5","type":"grant.created","data":{"grantId":7,"scopes":{}}}`, 200, "stored"},
+		{"data that doesn't fit the handler's type", `{"id":"data_5","type":"grant.created","data":{"grantId":7,"scopes":{}}}`, 200, "stored"},
 		{"an id with a NUL", `{"id":"nul\u0000","type":"a.b"}`, 200, "stored"},
 		{"a type with a NUL", `{"id":"nul","type":"a.b\u0000"}`, 200, "stored"},
-		{"known", `{"id":"known","type":"a.b"}`, 200, "duplicate"},
-		{"known, with another body", `{"type":"c.d","id":"known","data":{}}`, 200, "duplicate"},
+		{"a known event", `{"id":"known","type":"a.b"}`, 200, "duplicate"},
+		{"a known event with another body", `{"type":"c.d","id":"known","data":{}}`, 200, "duplicate"},
 		{"an id that differs in case", `{"id":"Known","type":"a.b"}`, 200, "stored"},
 		{"an id that ends in a space", `{"id":"known ","type":"a.b"}`, 200, "stored"},
 		{"an id with quotes", `{"id":"known\"'","type":"a.b"}`, 200, "stored"},
 		{"an id with pattern characters", `{"id":"k*n?w%_","type":"a.b"}`, 200, "stored"},
 		{"empty", ``, 422, "malformed"},
-		{"no JSON", `known`, 422, "malformed"},
-		{"an event after a timestamp, as a second signature covers it", `1795564800.{"id":"evt_4","type":"a.b"}`, 422, "malformed"},
-		{"an event with something after it", `{"id":"evt_4","type":"a.b"}{}`, 422, "malformed"},
+		{"not JSON", `known`, 422, "malformed"},
+		{"an event after a timestamp and a dot, which is what the second signature covers", `1795564800.{"id":"evt_4","type":"a.b"}`, 422, "malformed"},
+		{"two values", `{"id":"evt_4","type":"a.b"}{}`, 422, "malformed"},
 		{"null", `null`, 422, "malformed"},
 		{"an array of events", `[{"id":"evt_4","type":"a.b"}]`, 422, "malformed"},
 		{"no id", `{"type":"a.b"}`, 422, "malformed"},
@@ -112,7 +112,7 @@ func TestHandlerAnswers(t *testing.T) {
 			require.Equal(t, test.answer == "stored", len(jobs(t, in)) == before+1)
 		})
 	}
-	require.Equal(t, 14, strings.Count(log.String(), "delivery refused"))
+	require.Equal(t, 14, strings.Count(log.String(), "delivery rejected"))
 	require.NotContains(t, log.String(), "evt_4", "part of a body")
 }
 
@@ -143,7 +143,8 @@ func TestHandlerCannotStore(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 }
 
-// A database that does not answer keeps a delivery no longer than its context.
+// The test checks that a delivery doesn't wait for the database longer than its context
+// lasts.
 func TestHandlerGivesUp(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
 	h := newInbox(t, db, ignore, nil).Handler(trusted)
@@ -159,7 +160,7 @@ func TestHandlerGivesUp(t *testing.T) {
 	require.Less(t, time.Since(begin), 5*time.Second)
 }
 
-// An event is taken in once, whatever became of it.
+// The test checks that an event is stored once, whatever state it's in.
 func TestHandlerKnowsEveryState(t *testing.T) {
 	for _, state := range rivertype.JobStates() {
 		t.Run(string(state), func(t *testing.T) {
@@ -180,8 +181,8 @@ func TestHandlerKnowsEveryState(t *testing.T) {
 	}
 }
 
-// Of many deliveries of an event at once, through several processes' handles on
-// the file, one is stored.
+// The test checks that of many deliveries of an event at the same time, through two
+// handles on the file, one is stored.
 func TestHandlerAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	first := newInbox(t, open(t, path), ignore, nil)
@@ -210,8 +211,8 @@ func TestHandlerAtOnce(t *testing.T) {
 	require.Len(t, jobs(t, first), events)
 }
 
-// The answer comes after the commit: whoever gets it can see the event through
-// another connection.
+// The test checks that the response comes after the commit, when the event is visible
+// through another connection.
 func TestHandlerAnswersAfterTheCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	h := newInbox(t, open(t, path), ignore, nil).Handler(trusted)
@@ -225,13 +226,13 @@ func TestHandlerAnswersAfterTheCommit(t *testing.T) {
 	}
 }
 
-// conflict is the error of a PostgreSQL whose level of isolation refuses an insert.
+// conflict is the error of PostgreSQL for an insert that its isolation level rejects.
 type conflict struct{}
 
 func (conflict) Error() string    { return "could not serialize access" }
 func (conflict) SQLState() string { return "40001" }
 
-// An insert that conflicts is retried, until the request ends.
+// The test checks that an insert that conflicts is retried until the request ends.
 func TestHandlerRetriesConflicts(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -241,7 +242,7 @@ func TestHandlerRetriesConflicts(t *testing.T) {
 		answer    string
 	}{
 		{"a few", 5, time.Minute, 200, "stored"},
-		{"without end", math.MaxInt, 300 * time.Millisecond, 503, "store_failed\n"},
+		{"more than there's time for", math.MaxInt, 300 * time.Millisecond, 503, "store_failed\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

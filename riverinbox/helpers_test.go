@@ -55,8 +55,8 @@ func start(t testing.TB, in *inbox) {
 	})
 }
 
-// trusted stands in for the Middleware of a Verifier, which this module does not
-// import.
+// trusted replaces the Middleware of a Verifier, since this module doesn't import
+// grantexhook.
 func trusted(next http.Handler) http.Handler { return next }
 
 func post(h http.Handler, body string) (status int, answer string) {

@@ -13,85 +13,83 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 )
 
-// DefaultTimeout is how long an attempt at an event may take, and DefaultWorkers
-// how many events a process handles at once, if [Options] do not say otherwise.
+// These are the defaults of [Options].
 const (
-	DefaultTimeout = time.Minute
-	DefaultWorkers = 10
+	DefaultTimeout = time.Minute // for one attempt at an event
+	DefaultWorkers = 10          // events that a process handles at once
 )
 
-// queue is the inbox's own, so that it never works what others put into River.
+// queue separates events from other jobs in River's tables.
 const queue = "grantexhook"
 
-// rescueMargin is how much longer than its timeout an attempt may be silent
-// before it is taken for dead: a handler that keeps to its deadline needs some of
-// it to return, and the outcome to be written.
+// rescueMargin is the time after its timeout in which an attempt must end. A handler
+// that respects its deadline needs some of it to return, and River needs some to write
+// the outcome.
 const rescueMargin = 5 * time.Second
 
-// breakOff is how long Stop waits for handlers whose contexts it has ended. River
-// needs it too, to make their events free again.
-const breakOff = 2 * time.Second
+// stopMargin is how long Stop waits for handlers after it has canceled their contexts.
+// It includes the time that River needs to release their events.
+const stopMargin = 2 * time.Second
 
-// Options are the choices that [New] offers. The zero value is ready to use.
+// Options configures [New]. The zero value is ready to use.
 type Options struct {
-	// Timeout is how long one attempt at an event may take: [DefaultTimeout] if
-	// zero; less than a second is an error. It is the deadline of the context
-	// that dispatch is given, and for a Dispatcher takes the place of
-	// Dispatcher.Timeout. An attempt that is still running five seconds after it
-	// is taken for dead, and another one is made beside it. It has to be the same
-	// in all processes that share a database; see the package's documentation.
+	// Timeout is the time for one attempt at an event. If zero, it's
+	// [DefaultTimeout]. Less than a second is an error. It sets the deadline of
+	// dispatch's context, and replaces Dispatcher.Timeout. If an attempt still runs
+	// five seconds later, the event is handled again in parallel. Timeout must be
+	// the same in all processes that share a database; see the package's
+	// documentation.
 	Timeout time.Duration
 
-	// Workers is how many events this process handles at once: [DefaultWorkers]
-	// if zero; negative is an error.
+	// Workers is the number of events that this process handles at once. If zero,
+	// it's [DefaultWorkers]. A negative number is an error.
 	Workers int
 
-	// Schema is the PostgreSQL schema of River's tables, which has to exist: if
-	// empty, the first in the connection's search_path. It has to be one that no
-	// other user of River shares; see the package's documentation. SQLite has
-	// none, and it is an error there.
+	// Schema is the PostgreSQL schema of River's tables. It must exist, and no other
+	// user of River may share it; see the package's documentation. If empty, it's the
+	// first schema in the connection's search_path. With SQLite, setting it is an
+	// error.
 	Schema string
 
 	// Log gets the events that can't be stored, are malformed or are given up, at
-	// level Error. River logs there too. If nil, it's [slog.Default] as it is
+	// level Error. River logs there too. If nil, it's [slog.Default] at the time
 	// when New is called.
 	Log *slog.Logger
 
-	// Configure, if set, changes what else River has to offer: retention, the
-	// schedule and number of attempts, plugins. It is called once by [New], with
-	// the configuration that the inbox would use. The queue in it has to stay, and
-	// JobTimeout positive. If events are kept for less than the ten minutes over
-	// which Grantex tries again, duplicates get in.
+	// Configure, if set, can change River's configuration, for example retention,
+	// plugins, or the schedule and number of attempts. [New] calls it once, with the
+	// configuration that the inbox would use. Configure must keep the queue, and
+	// JobTimeout must stay positive. Keep events for more than ten minutes, or
+	// Grantex's retries can be stored again.
 	Configure func(*river.Config)
 }
 
-// An Inbox takes verified deliveries in, keeps them in a database and works them
-// off. It is made by [New]; the zero value is not usable. It is safe for
-// concurrent use. TTx is the type of the driver's transactions, and follows from
-// the driver.
+// An Inbox stores verified deliveries in a database and processes them later. Use
+// [New] to create one; the zero value isn't usable. It's safe for concurrent use. TTx
+// is the type of the driver's transactions, which Go infers from the driver.
 type Inbox[TTx any] struct {
 	client   *river.Client[TTx]
 	migrator *rivermigrate.Migrator[TTx]
 	log      *slog.Logger
 }
 
-// New returns an inbox in the database of driver. What it takes in is handed to
-// dispatch, usually the Dispatch method of a grantexhook.Dispatcher, whose Store
-// can stay nil: River hands an event to one worker at a time. A nil opts is the
-// zero [Options].
+// New returns an inbox in the database of driver. The inbox calls dispatch with the
+// body of each event that it stored. dispatch is usually the Dispatch method of a
+// grantexhook.Dispatcher. The Dispatcher's Store can stay nil, since River gives an
+// event to one worker at a time. A nil opts is the zero [Options].
 //
-// It does not connect. [Inbox.Migrate] creates the tables, and nothing is worked
-// before [Inbox.Start]. It is an error if driver or dispatch is nil, or if River
-// or the inbox refuses an option.
+// New doesn't connect to the database. [Inbox.Migrate] creates the tables, and
+// [Inbox.Start] starts the processing. New returns an error if driver or dispatch is
+// nil, or if an option isn't allowed.
 func New[TTx any](driver riverdriver.Driver[TTx], dispatch func(ctx context.Context, body []byte) error, opts *Options) (*Inbox[TTx], error) {
 	if opts == nil {
 		opts = &Options{}
 	}
 	if driver == nil || dispatch == nil {
-		return nil, errors.New("riverinbox: New needs a driver of River and the Dispatch method of a Dispatcher")
+		return nil, errors.New("riverinbox: driver or dispatch is nil; New needs a driver of River and the Dispatch method of a Dispatcher")
 	}
 	if opts.Schema != "" && driver.DatabaseName() == riverdriver.DatabaseNameSQLite {
-		return nil, errors.New("riverinbox: SQLite has no schema; give the inbox a file of its own")
+		return nil, errors.New("riverinbox: SQLite has no schemas; leave Options.Schema empty and use a separate file")
 	}
 	config, err := opts.config(dispatch)
 	if err != nil {
@@ -135,28 +133,28 @@ func (o *Options) config(dispatch func(context.Context, []byte) error) (*river.C
 	return config, check(config)
 }
 
-// check finds what River would take without a word.
+// check finds mistakes that River wouldn't report.
 func check(c *river.Config) error {
 	switch _, ok := c.Queues[queue]; {
 	case !ok:
-		return fmt.Errorf("riverinbox: Configure took the queue %q away, which the events are in; add others beside it", queue)
+		return fmt.Errorf("riverinbox: Configure removed the queue %q, which contains the events; keep it and add others", queue)
 	case c.JobTimeout <= 0:
-		return errors.New("riverinbox: Configure set JobTimeout to none, without which River never takes up what a killed process was doing")
+		return errors.New("riverinbox: Configure set a JobTimeout that isn't positive, so the events of a killed process would never be retried; use Options.Timeout")
 	}
 	return nil
 }
 
-// replaceStuck lets another handler begin in the place of one that does not heed
-// its context: the others' events do not wait for it.
+// replaceStuck lets another handler start if one ignores its context, so other events
+// don't wait for it.
 func replaceStuck(context.Context, river.JobStuckHandlerParams) river.JobStuckHandlerResult {
 	return river.JobStuckHandlerResult{AddWorkerSlot: true}
 }
 
-// Migrate brings River's tables to the version that the inbox needs. Several
-// processes may do so at once.
+// Migrate creates River's tables, or brings them to the version that the inbox needs.
+// Several processes may call it at once.
 func (in *Inbox[TTx]) Migrate(ctx context.Context) (err error) {
-	// River takes no lock: whoever is second at a step fails, and has to look
-	// again at what is left to do.
+	// River doesn't lock. If two processes run the same step, one of them fails and
+	// must look again at what is left to do.
 	for range 20 {
 		if _, err = in.migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err == nil {
 			return nil
@@ -170,12 +168,11 @@ func (in *Inbox[TTx]) Migrate(ctx context.Context) (err error) {
 	return fmt.Errorf("riverinbox: creating the tables: %w", err)
 }
 
-// Start begins to work off what the inbox holds, in goroutines of its own, until
-// [Inbox.Stop]. It returns an error if the database does not answer before ctx
-// ends, and can be called again then. Once Start has returned nil, the end of ctx
-// stops nothing.
+// Start starts goroutines that process events until [Inbox.Stop]. If the database
+// doesn't answer before ctx ends, Start returns an error and you can call it again.
+// After Start has returned nil, ctx has no effect.
 func (in *Inbox[TTx]) Start(ctx context.Context) error {
-	// River would take the end of ctx for an order to break off all work.
+	// River would cancel all work when ctx ends.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	detach := context.AfterFunc(ctx, cancel)
 	err := in.client.Start(work)
@@ -183,29 +180,30 @@ func (in *Inbox[TTx]) Start(ctx context.Context) error {
 		return nil
 	}
 	cancel()
-	if err == nil { // it has started, and stops again
+	if err == nil { // River has started, although ctx has ended
 		in.client.Stop(context.WithoutCancel(ctx))
 	}
 	return fmt.Errorf("riverinbox: start: %w", cmp.Or(ctx.Err(), err))
 }
 
-// Stop takes up no more work and waits for what is running. When ctx ends before
-// that does, it ends the contexts of what is still running, waits two seconds for
-// it to return, and returns the error of ctx. What returned is free at once and
-// has lost no attempt; what did not is taken up like the events of a process that
-// was killed. Stop the HTTP server before: the handler still takes deliveries in,
-// but nobody works them off.
+// Stop stops the processing and waits for running handlers. If ctx ends first, Stop
+// cancels the handlers' contexts, waits two seconds for them to return, and returns the
+// error of ctx. The event of a handler that returned can be retried at once, and the
+// attempt doesn't count. If a handler didn't return, its event is retried as if the
+// process had been killed. Shut down the HTTP server first: the handler still stores
+// deliveries, but they aren't processed until the next Start.
 func (in *Inbox[TTx]) Stop(ctx context.Context) error {
 	err := in.client.Stop(ctx)
 	if err == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakOff)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopMargin)
 	defer cancel()
 	in.client.StopAndCancel(ctx)
 	return fmt.Errorf("riverinbox: stop: %w", err)
 }
 
-// Client returns the client of River, for its web interface and to look at, retry
-// or cancel what the inbox holds. [Inbox.Start] and [Inbox.Stop] stand for its own.
+// Client returns River's client, for River's web interface and for listing, retrying
+// and canceling events. Don't call its Start and Stop; use [Inbox.Start] and
+// [Inbox.Stop].
 func (in *Inbox[TTx]) Client() *river.Client[TTx] { return in.client }

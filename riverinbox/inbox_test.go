@@ -34,16 +34,16 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"no driver", nil, ignore, nil, "needs a driver"},
 		{"no dispatch", driver, nil, nil, "needs a driver of River and the Dispatch method"},
-		{"a timeout that ended before it began", driver, ignore, &riverinbox.Options{Timeout: -1}, "Timeout is -1ns; it must be at least 1s"},
+		{"a negative timeout", driver, ignore, &riverinbox.Options{Timeout: -1}, "Timeout is -1ns; it must be at least 1s"},
 		{"a timeout in the wrong unit", driver, ignore, &riverinbox.Options{Timeout: 60}, "Timeout is 60ns; it must be at least 1s"},
-		{"fewer than no workers", driver, ignore, &riverinbox.Options{Workers: -1}, "Workers is -1; it must be positive"},
-		{"more workers than River has", driver, ignore, &riverinbox.Options{Workers: 1e6}, "riverinbox: "},
-		{"a schema where there is none", driver, ignore, &riverinbox.Options{Schema: "inbox"}, "SQLite has no schema"},
+		{"a negative number of workers", driver, ignore, &riverinbox.Options{Workers: -1}, "Workers is -1; it must be positive"},
+		{"more workers than River allows", driver, ignore, &riverinbox.Options{Workers: 1e6}, "riverinbox: "},
+		{"a schema in SQLite", driver, ignore, &riverinbox.Options{Schema: "inbox"}, "SQLite has no schemas"},
 		{"a configuration without the queue", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) {
 			c.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}}
-		}}, `took the queue "grantexhook" away`},
+		}}, `removed the queue "grantexhook"`},
 		{"a configuration without a timeout", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.JobTimeout = -1 }}, "JobTimeout"},
-		{"a configuration that River refuses", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.RescueStuckJobsAfter = time.Second }}, "RescueStuckJobsAfter"},
+		{"a configuration that River rejects", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.RescueStuckJobsAfter = time.Second }}, "RescueStuckJobsAfter"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -113,13 +113,13 @@ func TestDatabaseIsGone(t *testing.T) {
 			defer cancel()
 			begin := time.Now()
 			require.Error(t, test.call(ctx))
-			require.Less(t, time.Since(begin), time.Second, "its context has an end")
+			require.Less(t, time.Since(begin), time.Second, "its context ended")
 		})
 	}
 }
 
-// A database that does not answer keeps Start no longer than its context, and
-// Start can be called again.
+// The test checks that Start doesn't wait for the database longer than its context
+// lasts, and that Start can be called again.
 func TestStartGivesUp(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
 	handled := make(chan bool, 1)
@@ -135,7 +135,7 @@ func TestStartGivesUp(t *testing.T) {
 	receive(t, handled)
 }
 
-// So it is if the context ends at whatever moment of a Start.
+// The test checks the same for contexts that end at other moments of a Start.
 func TestStartAgain(t *testing.T) {
 	for _, after := range []time.Duration{0, 100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {
@@ -196,8 +196,8 @@ func (e startingExecutor) QueueCreateOrSetUpdatedAt(ctx context.Context, params 
 	return e.Executor.QueueCreateOrSetUpdatedAt(ctx, params)
 }
 
-// What is taken in is handled, with the bytes that came, in the time that the
-// option allows, and whether the inbox was started before or after.
+// The test checks that an event is handled with the bytes that were delivered and
+// with the time that the option allows, whether it was stored before Start or after.
 func TestWork(t *testing.T) {
 	type call struct {
 		body []byte
@@ -222,7 +222,7 @@ func TestWork(t *testing.T) {
 			require.Equal(t, 200, status)
 		}
 		got := receive(t, calls)
-		require.True(t, string(got.body) == want, "other bytes than were sent")
+		require.True(t, string(got.body) == want, "the bytes differ from what was sent")
 		require.InDelta(t, time.Hour, got.left, float64(time.Minute))
 	}
 }
@@ -256,7 +256,7 @@ func TestWorkIsRetried(t *testing.T) {
 	require.Empty(t, attempts)
 }
 
-// waitForState waits until the only job there is has this state.
+// waitForState waits until the only job has this state.
 func waitForState(t testing.TB, in *inbox, want rivertype.JobState) *rivertype.JobRow {
 	t.Helper()
 	var job *rivertype.JobRow
@@ -271,8 +271,7 @@ func waitForState(t testing.TB, in *inbox, want rivertype.JobState) *rivertype.J
 	return job
 }
 
-// An event that fails for good is kept, and the log says so. What is in it stays
-// out of the log.
+// The test checks that an event that is given up is kept and logged without its data.
 func TestWorkIsGivenUp(t *testing.T) {
 	var log syncBuffer
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")),
@@ -312,7 +311,7 @@ func TestWorkOnAMalformedEvent(t *testing.T) {
 			case 2, 3, 4:
 				return fmt.Errorf("dispatch: %w", misfit{})
 			}
-			return nil // with a type that was mended
+			return nil // with a type that was fixed
 		},
 		&riverinbox.Options{
 			Log: slog.New(slog.NewTextHandler(&log, nil)),
@@ -327,7 +326,7 @@ func TestWorkOnAMalformedEvent(t *testing.T) {
 	require.Len(t, job.Errors, 4)
 	require.Equal(t, 1, strings.Count(log.String(), `level=ERROR msg="riverinbox: event malformed`))
 	require.Contains(t, log.String(), fmt.Sprintf(`event=evt_1 type=a.b job=%d error="dispatch: data.grantId: number, string wanted"`, job.ID))
-	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "the other one is of the event that was given up")
+	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "the other line is about giving up")
 	require.NotContains(t, log.String(), "user_of_mine")
 
 	_, err := in.Client().JobRetry(t.Context(), job.ID)
@@ -379,7 +378,7 @@ func TestWorkersBoundWhatRunsAtOnce(t *testing.T) {
 	done.Wait()
 }
 
-// Neither the end of Start's context nor Stop breaks off what is running.
+// The test checks that neither the end of Start's context nor Stop cancels a handler.
 func TestStopIsGraceful(t *testing.T) {
 	begun, end := make(chan bool, 1), make(chan bool)
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(ctx context.Context, _ []byte) error {
@@ -410,10 +409,11 @@ func TestStopIsGraceful(t *testing.T) {
 	require.Equal(t, rivertype.JobStateCompleted, waitForState(t, in, rivertype.JobStateCompleted).State)
 
 	status, _ := post(h, `{"id":"evt_2","type":"a.b"}`)
-	require.Equal(t, 200, status, "an inbox that has stopped still takes in")
+	require.Equal(t, 200, status, "a stopped inbox still stores deliveries")
 }
 
-// What Stop breaks off has lost no attempt, and the next start takes it up at once.
+// The test checks that an attempt that Stop cancels doesn't count, and that the next
+// Start retries it at once.
 func TestStopHasAnEnd(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "inbox.db"))
 	begun := make(chan bool, 1)
@@ -439,7 +439,8 @@ func TestStopHasAnEnd(t *testing.T) {
 	receive(t, again)
 }
 
-// A handler that never returns keeps neither the other events nor Stop for ever.
+// The test checks that neither other events nor Stop wait for a handler that never
+// returns.
 func TestHandlerThatNeverReturns(t *testing.T) {
 	handled := make(chan bool, 1)
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), func(_ context.Context, body []byte) error {
@@ -459,7 +460,7 @@ func TestHandlerThatNeverReturns(t *testing.T) {
 	require.ErrorIs(t, in.Stop(ctx), context.DeadlineExceeded)
 }
 
-// Without a Log, it is the default one that is told.
+// The test checks that without a Log, the default logger is used.
 func TestDefaultLog(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)
@@ -480,7 +481,7 @@ func TestDefaultLog(t *testing.T) {
 			require.Equal(t, 422, status)
 			post(in.Handler(trusted), `{"id":"evt_1","type":"a.b"}`)
 			waitForState(t, in, rivertype.JobStateDiscarded)
-			require.Contains(t, log.String(), "riverinbox: delivery refused")
+			require.Contains(t, log.String(), "riverinbox: delivery rejected")
 			require.Contains(t, log.String(), "riverinbox: event given up")
 			require.Equal(t, name == "zero", strings.Contains(log.String(), "Applied migration"))
 		})

@@ -13,14 +13,14 @@ import (
 
 type coded string
 
-func (c coded) Error() string    { return "refused with " + string(c) }
+func (c coded) Error() string    { return "failed with " + string(c) }
 func (c coded) SQLState() string { return string(c) }
 
 func TestRetry(t *testing.T) {
 	tests := []struct {
 		name  string
 		err   error
-		times int // that the error comes
+		times int // how often f fails
 		tries int
 	}{
 		{"no error", nil, 0, 1},

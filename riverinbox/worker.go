@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
 )
 
-// A worker hands events to a Dispatcher.
+// A worker dispatches stored events.
 type worker struct {
 	river.WorkerDefaults[event]
 	dispatch func(context.Context, []byte) error
@@ -59,8 +58,8 @@ func (w *worker) reportMalformed(ctx context.Context, job *river.Job[event], err
 	river.MetadataSet(ctx, malformedKey, true) // if this fails, the next attempt is logged again
 }
 
-// run dispatches in a goroutine of its own, since River would wait for ever for a
-// handler that ends its goroutine.
+// run dispatches in another goroutine, since River would wait forever for a handler
+// that calls runtime.Goexit.
 func (w *worker) run(ctx context.Context, e event) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -77,32 +76,30 @@ func (w *worker) run(ctx context.Context, e event) error {
 	return <-ended
 }
 
-// comesBack reports whether River gives the attempt back: to what was interrupted
-// by Stop, or asked for it.
+// comesBack reports whether River doesn't count the attempt, because Stop interrupted
+// it or the handler asked for a later one.
 func comesBack(ctx context.Context, err error) bool {
 	var snooze *river.JobSnoozeError
 	return ctx.Err() == context.Canceled && errors.Is(err, context.Canceled) || errors.As(err, &snooze)
 }
 
-// NextRetry implements [river.Worker]. After a last attempt, River asks only if
-// the process of that died, and gives the event up without another word.
+// NextRetry implements [river.Worker]. After the last attempt, River only calls it if
+// the process died in that attempt. River then gives the event up without logging it.
 func (w *worker) NextRetry(job *river.Job[event]) time.Time {
 	if job.Attempt >= job.MaxAttempts {
-		w.givenUp(context.Background(), job, errors.New("the last attempt did not end"))
+		w.givenUp(context.Background(), job, errors.New("the last attempt didn't end"))
 	}
-	return time.Time{} // by the schedule
+	return time.Time{} // means River's schedule
 }
 
 func (w *worker) givenUp(ctx context.Context, job *river.Job[event], err error) {
 	w.log.ErrorContext(ctx, "riverinbox: event given up", "event", job.Args.ID, "type", job.Args.Type, "attempts", job.Attempt, "error", err)
 }
 
-// A storable error has a text that PostgreSQL can keep. It refuses a NUL in JSON,
-// and River would try without end to write that down, with the outcomes of all
-// other events.
+// A storable error has a text that PostgreSQL can store. PostgreSQL rejects a NUL in
+// JSON. River would retry that write forever, together with the outcomes of all other
+// events.
 type storable struct{ error }
 
 func (e storable) Error() string { return withoutNUL(e.error.Error()) }
 func (e storable) Unwrap() error { return e.error }
-
-func withoutNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWorkerTellsWhatIsGivenUp(t *testing.T) {
+func TestWorkerLogsGivingUp(t *testing.T) {
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()
 	failed := errors.New("broken for good")
@@ -37,10 +37,10 @@ func TestWorkerTellsWhatIsGivenUp(t *testing.T) {
 		{"a panic that net/http knows", t.Context(), 3, func(context.Context) error { panic(http.ErrAbortHandler) }, "riverinbox: dispatch panicked: net/http: abort Handler", true},
 		{"a goroutine that ends", t.Context(), 3, func(context.Context) error { runtime.Goexit(); return nil }, "riverinbox: the handler ended its goroutine", true},
 		{"interrupted by Stop", interrupted, 3, func(ctx context.Context) error { return fmt.Errorf("waiting: %w", ctx.Err()) }, "waiting: context canceled", false},
-		{"an error of its own while Stop interrupts", interrupted, 3, func(context.Context) error { return failed }, "broken for good", true},
-		{"a context of its own that was canceled", t.Context(), 3, func(context.Context) error { return context.Canceled }, "context canceled", true},
-		{"a wish to be asked later", t.Context(), 3, func(context.Context) error { return river.JobSnooze(time.Minute) }, "JobSnoozeError", false},
-		{"a text that PostgreSQL refuses", t.Context(), 3, func(context.Context) error { return errors.New("no account eve\x00") }, "no account eve\uFFFD", true},
+		{"another error while Stop interrupts", interrupted, 3, func(context.Context) error { return failed }, "broken for good", true},
+		{"another context that was canceled", t.Context(), 3, func(context.Context) error { return context.Canceled }, "context canceled", true},
+		{"a snooze", t.Context(), 3, func(context.Context) error { return river.JobSnooze(time.Minute) }, "JobSnoozeError", false},
+		{"a text that PostgreSQL rejects", t.Context(), 3, func(context.Context) error { return errors.New("no account eve\x00") }, "no account eve\uFFFD", true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -63,8 +63,8 @@ func TestWorkerTellsWhatIsGivenUp(t *testing.T) {
 	}
 }
 
-// When River learns of a panic, its goroutine has ended. So only the worker can log
-// the stack.
+// The test checks that the worker logs the stack of a panic, since River can't: the
+// goroutine has ended by then.
 func TestWorkerLogsAPanic(t *testing.T) {
 	var log bytes.Buffer
 	w := &worker{log: slog.New(slog.NewJSONHandler(&log, nil)), dispatch: func(context.Context, []byte) error { panic("sorry") }}
@@ -98,7 +98,7 @@ func TestWorkerLogsTheFirstMalformedAttempt(t *testing.T) {
 		{"malformed, wrapped", fmt.Errorf("dispatch: %w", misfit(true)), `{"traceparent":"00-1"}`, true},
 		{"no metadata", misfit(true), ``, true},
 		{"logged before", misfit(true), `{"grantexhook_malformed": true}`, false},
-		{"an error that says it isn't", misfit(false), `{}`, false},
+		{"an error that isn't malformed", misfit(false), `{}`, false},
 		{"another failure", errors.New("failed"), `{}`, false},
 	}
 	for _, test := range tests {
@@ -117,7 +117,7 @@ func TestWorkerLogsTheFirstMalformedAttempt(t *testing.T) {
 	}
 }
 
-// River looks into the errors of a handler, for what they ask of it.
+// The test checks that River can still find its own errors in the errors of a handler.
 func TestWorkerKeepsTheError(t *testing.T) {
 	failed := errors.New("failed")
 	w := &worker{log: slog.New(slog.DiscardHandler), dispatch: func(context.Context, []byte) error { return river.JobCancel(failed) }}
@@ -127,18 +127,19 @@ func TestWorkerKeepsTheError(t *testing.T) {
 	require.ErrorIs(t, err, failed)
 }
 
-// The rescuer asks when to try again before it sees that it will not.
-func TestWorkerTellsWhatDiedInItsLastAttempt(t *testing.T) {
+// The test checks that an event is logged whose process died in the last attempt. River
+// asks for the next retry before it notices that there won't be one.
+func TestWorkerLogsADeathInTheLastAttempt(t *testing.T) {
 	for attempt, givenUp := range map[int]bool{2: false, 3: true} {
 		var log bytes.Buffer
 		w := &worker{log: slog.New(slog.NewTextHandler(&log, nil))}
 		next := w.NextRetry(&river.Job[event]{JobRow: &rivertype.JobRow{Attempt: attempt, MaxAttempts: 3}, Args: event{ID: "evt_1", Type: "a.b"}})
 		require.Zero(t, next, "by River's schedule")
-		require.Equal(t, givenUp, strings.Contains(log.String(), `event=evt_1 type=a.b attempts=3 error="the last attempt did not end"`))
+		require.Equal(t, givenUp, strings.Contains(log.String(), `event=evt_1 type=a.b attempts=3 error="the last attempt didn't end"`))
 	}
 }
 
-// What was stored before an upgrade has to be read after it, and known.
+// The test checks that events stored before an upgrade can be read after it.
 func TestStoredFormat(t *testing.T) {
 	text, err := json.Marshal(event{"evt_1", "a.b", []byte("body")})
 	require.NoError(t, err)
@@ -147,7 +148,7 @@ func TestStoredFormat(t *testing.T) {
 	require.Equal(t, "grantexhook", event{}.InsertOpts().Queue)
 }
 
-// The answer has to come while Grantex waits, which is for ten seconds.
+// The test checks that the response comes while Grantex waits, which is ten seconds.
 func TestStoreTimeout(t *testing.T) {
 	require.Equal(t, 9*time.Second, storeTimeout)
 }

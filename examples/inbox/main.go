@@ -1,6 +1,6 @@
-// Command inbox receives the webhooks of Grantex, keeps them in a SQLite file,
-// answers, and works them off afterwards. It may be killed at any time: its next
-// start takes up what it was handling, less than a minute after that began.
+// Command inbox stores Grantex webhooks in a SQLite file, acknowledges them and
+// processes them later. It can be killed at any time. Once it runs again, it retries an
+// event that it was handling, less than a minute after the first attempt began.
 package main
 
 import (
@@ -41,7 +41,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	db.SetMaxOpenConns(1) // SQLite has one writer: the others wait here for their turn
+	db.SetMaxOpenConns(1) // SQLite has one writer; the others wait here for their turn
 	inbox, err := riverinbox.New(riversqlite.New(db), d.Dispatch, &riverinbox.Options{Timeout: 10 * time.Second})
 	if err != nil {
 		log.Fatal(err)
@@ -65,8 +65,8 @@ func main() {
 }
 
 // createPrivate makes sure that only the owner can read the events. SQLite would
-// create its file with mode 0644. New -wal and -shm files get the mode of the
-// database file, but those that an earlier run left keep theirs.
+// create its file with mode 0644. New -wal and -shm files get the mode of the database
+// file, but files from an earlier run keep theirs.
 func createPrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -81,8 +81,10 @@ func createPrivate(path string) error {
 	return nil
 }
 
-// revoke takes a while, and returns early if its context ends. It logs the id with
-// %q, so a newline in it can't start a log line.
+// revoke stands for work that takes a while. It returns early if its context ends, and
+// the event is retried. It must be idempotent, and events arrive in any order;
+// sqlstore/example_grants_test.go shows how to end sessions all the same. It logs the id
+// with %q, so a newline in it can't start a log line.
 func revoke(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
 	log.Printf("grant %q: begins", e.Data.GrantID)
 	select {
@@ -90,14 +92,14 @@ func revoke(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) 
 		log.Printf("grant %q: revoked", e.Data.GrantID)
 		return nil
 	case <-ctx.Done():
-		return ctx.Err() // it is tried again
+		return ctx.Err()
 	}
 }
 
-// serve runs s until the process is told to stop; then it takes in no more, and
-// lets what is being handled finish.
+// serve runs s until the process gets a signal to stop. It then stops storing
+// deliveries and waits for handlers to finish.
 func serve(s *http.Server, stop func(context.Context) error) {
-	told, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signaled, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	go func() {
 		log.Printf("listening on %s", s.Addr)
@@ -105,12 +107,12 @@ func serve(s *http.Server, stop func(context.Context) error) {
 			log.Fatal(err)
 		}
 	}()
-	<-told.Done()
+	<-signaled.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
 	defer cancel()
 	for _, stop := range []func(context.Context) error{s.Shutdown, stop} {
 		if err := stop(ctx); err != nil {
-			log.Print(err) // what was taken in is handled after the next start
+			log.Print(err) // stored events are handled after the next start
 		}
 	}
 }

@@ -22,11 +22,11 @@ import (
 
 const secret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e"
 
-// TestKilled kills the program while it handles an event that it has
-// acknowledged, and finds the event handled after the next start.
+// TestKilled kills the program while it handles an event that it has acknowledged, and
+// checks that the event is handled after the next start.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, "inbox.exe") // Windows starts nothing without the suffix
+	path := filepath.Join(dir, "inbox.exe") // Windows needs the suffix
 	text, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput()
 	require.NoError(t, err, string(text))
 	first := start(t, path)
@@ -43,7 +43,7 @@ func TestKilled(t *testing.T) {
 
 	second := start(t, path)
 	second.waitFor(t, `grant "grnt_1": revoked`)
-	if runtime.GOOS == "windows" { // has no signal for it
+	if runtime.GOOS == "windows" { // has no such signal
 		return
 	}
 	require.NoError(t, second.Process.Signal(os.Interrupt))
@@ -67,7 +67,7 @@ func TestCreatePrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	require.NoError(t, createPrivate(path))
 	requirePrivate(t, path)
-	require.Error(t, createPrivate(filepath.Join(path, "below a file")))
+	require.Error(t, createPrivate(filepath.Join(path, "in a file")))
 }
 
 // TestCreatePrivateAgain checks that files from an earlier run become private and
@@ -100,7 +100,7 @@ func TestRevokeQuotes(t *testing.T) {
 	require.Equal(t, 2, strings.Count(b.String(), `"grnt_1\n2026/11/26 12:00:00 forged\r\x1b[2J"`), b.String())
 }
 
-// A program is the example as it runs.
+// A program is a running example.
 type program struct {
 	*exec.Cmd
 	url, log string
@@ -109,7 +109,7 @@ type program struct {
 func start(t *testing.T, path string) *program {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil { // a machine whose loopback has only IPv6
+	if err != nil { // the loopback interface may have only IPv6
 		l, err = net.Listen("tcp", "[::1]:0")
 	}
 	require.NoError(t, err)
@@ -145,7 +145,7 @@ func (p *program) logged(t *testing.T) string {
 	return string(log)
 }
 
-// waitFor allows for the time that an interrupted event waits.
+// waitFor waits long enough for an event that was interrupted.
 func (p *program) waitFor(t *testing.T, text string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return strings.Contains(p.logged(t), text) }, 90*time.Second, 20*time.Millisecond, text)
