@@ -23,17 +23,9 @@ var (
 )
 
 const (
-	// defaultTimeout leaves one of the ten seconds that Grantex waits for reading
-	// the body and writing the response.
-	defaultTimeout = 9 * time.Second
-
-	// keep is much longer than the ten minutes over which Grantex retries. A
-	// sender that was down for hours may resume.
-	keep = 24 * time.Hour
-
-	// settleTimeout limits Done and Release. They're called even if the sender
-	// has hung up.
-	settleTimeout = 2 * time.Second
+	defaultTimeout = 9 * time.Second // Grantex waits ten; one is for reading the body and responding
+	settleTimeout  = 2 * time.Second // for Done and Release, even if the sender has hung up
+	keep           = 24 * time.Hour  // Grantex retries for ten minutes, but a sender that was down may resume
 )
 
 // A Dispatcher calls the handler of each event's type, once per event. The zero
@@ -42,11 +34,10 @@ const (
 // use. It must not be copied.
 //
 // An event is claimed in the Store, handled, and marked as done. Attempts that
-// arrive while it is being handled get 409, so Grantex retries; a 200 would lose
-// the event if the handler then failed. Attempts that arrive after it was handled
-// get 200. Delivery is at-least-once: a handler runs again if it failed, if its
-// process died, or if the Store couldn't mark the event as done. Handlers must be
-// idempotent.
+// arrive meanwhile get 409, so Grantex retries; a 200 would lose the event if the
+// handler then failed. Later attempts get 200. Delivery is at-least-once: a handler
+// runs again if it failed, if its process died, or if the Store couldn't mark the
+// event as done. Handlers must be idempotent.
 type Dispatcher struct {
 	// Store remembers the events. If nil, it's a [MemoryStore], which suits a
 	// service that runs as one process.
@@ -62,27 +53,24 @@ type Dispatcher struct {
 	// only the Timeout ends the handler's context: a sender that hangs up doesn't.
 	// In Dispatch, a deadline of the caller's context replaces it.
 	//
-	// The claim is leased for twice the Timeout, and two days at most. If a process
-	// crashes, Grantex's first retry should find the lease expired. It comes after
-	// 30 seconds at the earliest, so with a Timeout of more than 15 seconds it may
-	// get 409.
+	// The claim is leased for twice the Timeout, two days at most. After a crash,
+	// Grantex's first retry should find the lease expired. It comes after 30 seconds
+	// at the earliest, so with a Timeout of more than 15 seconds it may get 409.
 	Timeout time.Duration
 
 	// Trace, if set, is called once for each event. It returns the context for the
-	// handler and a function that must not be nil. That function is called with the
-	// outcome, which is one of the Outcome constants, and the error or nil. If the
-	// event is malformed, its id, type and time may be missing. Trace isn't called
-	// if a payload's own decoder ends the goroutine or panics with
-	// [http.ErrAbortHandler].
+	// handler, and a function that is then called with the outcome, one of the
+	// Outcome constants, and the error or nil. If the event is malformed, its id,
+	// type and time may be missing. Trace isn't called if a payload's own decoder
+	// ends the goroutine or panics with [http.ErrAbortHandler].
 	Trace func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error))
 
 	// Log gets the outcome of each event passed to ServeHTTP: at level Error if it
-	// went wrong, at Info if it was in flight, and otherwise at Debug. An event that
-	// was passed to Dispatch is logged only if the Store couldn't record its
-	// outcome. If nil, Log is [slog.Default].
+	// went wrong, at Info if it was in flight, and otherwise at Debug. It also gets
+	// an Error if the Store couldn't record an outcome. If nil, it's [slog.Default].
 	Log *slog.Logger
 
-	handlers map[string]typedHandler
+	handlers map[string]func(body []byte) (task, error) // each decodes an event for its handler
 	memory   MemoryStore
 }
 
@@ -92,9 +80,6 @@ type task struct {
 	createdAt     time.Time
 	run           func(context.Context) error // nil if the type has no handler
 }
-
-// A typedHandler decodes an event for a handler that was registered with On.
-type typedHandler func(body []byte) (task, error)
 
 // On registers h for the events whose data is a T. If h returns an error or panics,
 // Grantex retries: five attempts in all, over seven and a half to ten minutes. If h
@@ -113,7 +98,7 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 		panic("grantexhook: " + eventType + " has a handler already")
 	}
 	if d.handlers == nil {
-		d.handlers = make(map[string]typedHandler)
+		d.handlers = make(map[string]func([]byte) (task, error))
 	}
 	itself := decodesItself(reflect.TypeFor[T]())
 	d.handlers[eventType] = func(body []byte) (t task, err error) {
@@ -139,7 +124,7 @@ func (d *Dispatcher) Types() []string {
 // Grantex shows its operator only the status of a response. The Outcome constants
 // list the statuses.
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, ok := verifiedFrom(r.Context())
+	body, ok := r.Context().Value(verifiedKey{}).(*verifiedBody)
 	if !ok {
 		d.log().ErrorContext(r.Context(), "grantexhook: request did not pass through Verifier.Middleware; not handled")
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
@@ -160,19 +145,15 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // matches [ErrInFlight], [ErrMalformed] or [ErrStore]. If ctx has already ended,
 // Dispatch returns its error and doesn't handle the event.
 func (d *Dispatcher) Dispatch(ctx context.Context, body []byte) error {
-	timeout := d.timeout()
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = time.Until(deadline)
-	} else {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(d.timeout())
 	}
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case timeout <= 0: // its timer hasn't run yet
-		return context.DeadlineExceeded
+	timeout := time.Until(deadline)
+	ctx, cancel := context.WithDeadline(ctx, deadline) // ends at once if timeout isn't positive
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	return d.dispatch(ctx, body, timeout).err
 }
@@ -277,12 +258,6 @@ func (d *Dispatcher) settle(ctx context.Context, t task, token int64, outcome st
 	}
 }
 
-func (d *Dispatcher) store() Store {
-	if d.Store == nil {
-		return &d.memory
-	}
-	return d.Store
-}
-
+func (d *Dispatcher) store() Store           { return cmp.Or[Store](d.Store, &d.memory) }
 func (d *Dispatcher) timeout() time.Duration { return cmp.Or(max(d.Timeout, 0), defaultTimeout) }
 func (d *Dispatcher) log() *slog.Logger      { return cmp.Or(d.Log, slog.Default()) }

@@ -2,6 +2,7 @@ package grantexhook
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -15,10 +16,8 @@ const (
 	TypeTokenIssued  = "token.issued"
 )
 
-// An Event is an event of Grantex with data of type T. Unknown fields are ignored.
-//
-// Names match in any case, as in encoding/json. If a body has both "id" and "ID",
-// the later one wins.
+// An Event is an event of Grantex with data of type T. Unknown fields are ignored,
+// and names match in any case, as in encoding/json.
 //
 // Events arrive in any order. For example, a token.issued or a grant.revoked may
 // overtake the grant.created of its grant. CreatedAt may lie ten minutes before the
@@ -33,19 +32,17 @@ type Event[T any] struct {
 // A RawEvent is an event whose data has not been decoded.
 type RawEvent = Event[json.RawMessage]
 
-// A Payload is the data of one type of event. [On] calls EventType on the zero
-// value. So it must be a method of the type itself, not of a pointer to it, and
-// should return a constant such as "grant.created".
+// A Payload is the data of one type of event. It must be a struct or a map, because
+// the data is a JSON object. [On] calls EventType on the zero value, so it must be a
+// method of the type itself, not of a pointer to it. It should return a constant such
+// as "grant.created". Your own types can be payloads too, for example for an event or
+// a field that this package doesn't have.
 //
-// Your own types can be payloads too, for example for an event that this package
-// doesn't have or for a field that it lacks. A payload must be a struct or a map,
-// because the data of an event is a JSON object.
-//
-// The data is decoded by the rules of encoding/json. Names match the fields of a
-// struct in any case. If two match the same field, for example grantId and GrantID,
-// the later one wins; a map keeps both. A number in a map[string]any, or in a field
-// of type any, becomes a float64, which rounds integers above 2^53. Use int64,
-// [json.Number] or [json.RawMessage] to keep every digit.
+// encoding/json decodes a payload, but doesn't validate it: for example, a missing
+// grantId becomes "". Names match in any case. If two match the same field, for
+// example grantId and GrantID, the later one wins; a map keeps both. A number in a
+// map[string]any, or in a field of type any, becomes a float64, which rounds integers
+// above 2^53. Use int64, [json.Number] or [json.RawMessage] to keep every digit.
 type Payload interface {
 	EventType() string
 }
@@ -117,39 +114,28 @@ func decodeRaw(body []byte) (RawEvent, error) {
 		Data      json.RawMessage `json:"data"`
 	}
 	err := unmarshal(body, &e)
-	var at time.Time
-	if at.UnmarshalJSON(e.CreatedAt) != nil {
-		at = time.Time{}
+	raw := RawEvent{ID: e.ID, Type: e.Type, Data: e.Data}
+	if raw.CreatedAt.UnmarshalJSON(e.CreatedAt) != nil {
+		raw.CreatedAt = time.Time{}
 	}
-	raw := RawEvent{e.ID, e.Type, at, e.Data}
-	if err == nil {
-		err = raw.check()
-	}
-	return raw, err
+	return raw, cmp.Or(err, raw.check())
 }
 
-// decodePayload decodes an event whose data is a T. itself means that T has its own
-// decoder.
+// decodePayload decodes an event whose data is a T. itself reports whether T has its
+// own decoder.
 func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	e := new(Event[T])
-	if err := unmarshal(body, e); err != nil {
-		return nil, err
+	err := unmarshal(body, e)
+	err = cmp.Or(err, e.check())
+	// A T that isn't zero was decoded from an object, unless it decoded itself or
+	// the body has data twice, which senders never do.
+	if err == nil && (itself || reflect.ValueOf(&e.Data).Elem().IsZero()) {
+		err = checkObject(body)
 	}
-	if err := e.check(); err != nil {
-		return nil, err
-	}
-	// A T that isn't zero was decoded from an object, unless T has its own decoder
-	// or the body has data twice, which senders never do.
-	if itself || reflect.ValueOf(&e.Data).Elem().IsZero() {
-		if err := checkObject(body); err != nil {
-			return nil, err
-		}
-	}
-	return e, nil
+	return e, err
 }
 
-// unmarshal decodes body into v. It replaces the decoder's errors, because their
-// text quotes the body.
+// unmarshal replaces the errors of the decoder, because their text quotes the body.
 func unmarshal[T any](body []byte, v *T) error {
 	if json.Unmarshal(body, v) != nil {
 		return explain(body, reflect.TypeFor[T]())
@@ -181,9 +167,8 @@ func checkObject(body []byte) error {
 	return nil
 }
 
-// guessType returns what is probably the type of the event, because Grantex writes
-// the id and the type first. It saves decoding the body twice. The caller must
-// compare the guess with the decoded type.
+// guessType returns what is probably the type of the event, since Grantex writes the
+// id and the type first. This saves decoding the body twice.
 func guessType(body []byte) []byte {
 	_, after, _ := bytes.Cut(body, []byte(`"type":"`))
 	guess, _, _ := bytes.Cut(after, []byte(`"`))

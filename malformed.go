@@ -1,6 +1,7 @@
 package grantexhook
 
 import (
+	"bytes"
 	"cmp"
 	"encoding"
 	"encoding/json"
@@ -12,27 +13,22 @@ import (
 	"strings"
 )
 
-// ErrMalformed means that a body isn't an event, or that its data doesn't fit
-// the type that a handler asked for. The error that wraps it names the field
-// and the type it should have, for example
+// ErrMalformed means that a body isn't an event, or that its data doesn't fit the
+// type that a handler asked for. The error that wraps it names the field and the
+// type it should have, for example
 //
 //	grantexhook: malformed event: data.expiresAt: number, time.Time wanted
 //
-// The text contains only names from your Go types, never a value or a key from the
-// body. The error has a method Malformed() bool. Packages that don't import this one
-// can look for it with [errors.As].
+// It contains only names from your Go types, never a value or a key from the body.
+// It has a method Malformed() bool, which packages that don't import this one can
+// look for with [errors.As].
 var ErrMalformed = errors.New("grantexhook: malformed event")
 
-// A malformedError describes what is wrong with an event.
 type malformedError struct{ reason string }
 
 func (e *malformedError) Error() string { return ErrMalformed.Error() + ": " + e.reason }
 func (*malformedError) Unwrap() error   { return ErrMalformed }
 func (*malformedError) Malformed() bool { return true }
-
-// maxPath limits how deep the search for a misfit goes, since each step decodes
-// the value again.
-const maxPath = 16
 
 // A misfit is a value that doesn't decode into the type expected in its place. The
 // errors of encoding/json can't be used to find it, because they quote values and
@@ -52,7 +48,7 @@ func explain(body []byte, t reflect.Type) error {
 		return &malformedError{"the body is not JSON"}
 	}
 	m := misfit{value: body, want: t}
-	for range maxPath {
+	for range 16 { // since each step decodes the value again
 		inner, found := m.inner()
 		if !found {
 			break
@@ -165,30 +161,20 @@ func decodesItself(t reflect.Type) bool {
 
 // kindOf returns the kind of a JSON value, in the words of encoding/json.
 func kindOf(value []byte) string {
-	switch value := strings.TrimLeft(string(value), " \t\r\n"); value[0] {
-	case '{':
-		return "object"
-	case '[':
-		return "array"
-	case '"':
-		return "string"
-	case 't', 'f':
-		return "bool"
-	case 'n':
-		return "null"
-	}
-	return "number"
+	kinds := map[byte]string{'{': "object", '[': "array", '"': "string", 't': "bool", 'f': "bool", 'n': "null"}
+	return cmp.Or(kinds[bytes.TrimLeft(value, " \t\r\n")[0]], "number")
 }
 
-// wanted returns the kind of value that decodes into a t. Objects and arrays have
-// their JSON name, everything else has its name in Go.
+// wanted returns the kind of value that decodes into a t: objects and arrays by
+// their JSON name, everything else by its name in Go.
 func wanted(t reflect.Type) string {
-	switch {
-	case decodesItself(t), t == reflect.TypeFor[json.Number](), t == reflect.TypeFor[[]byte]():
+	if decodesItself(t) || t == reflect.TypeFor[json.Number]() || t == reflect.TypeFor[[]byte]() {
 		return t.String()
-	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
 		return "object"
-	case t.Kind() == reflect.Slice, t.Kind() == reflect.Array:
+	case reflect.Slice, reflect.Array:
 		return "array"
 	}
 	return t.Kind().String()

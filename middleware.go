@@ -22,44 +22,37 @@ const (
 )
 
 const (
-	// readTimeout is how long Grantex waits for a response. A body that takes
-	// longer is too late.
-	readTimeout = 10 * time.Second
-
-	// drainTimeout and maxDrain limit how much of a rejected body is read.
-	drainTimeout = 500 * time.Millisecond
-	maxDrain     = 4 << 20
+	readTimeout  = 10 * time.Second       // as long as Grantex waits for a response
+	drainTimeout = 500 * time.Millisecond // for the rest of a rejected body
+	maxDrain     = 4 << 20                // bytes of that rest
 )
 
 // Middleware returns a handler that passes requests signed by Grantex to next and
 // rejects the rest. It is safe for concurrent use, and panics if next is nil.
 //
 // The body of a request that is passed on contains exactly the verified bytes, and
-// ContentLength is their number. [VerificationFrom] returns how they were
-// verified. A rejected request gets a bare 401 if its signature is missing,
-// malformed, wrong or stale, 413 if the body is larger than MaxBody, and 400 if
-// the body can't be read. The response never says why; the reason goes to
-// Options.Refused and Options.Log.
+// ContentLength is their number. [VerificationFrom] returns how they were verified.
+// A rejected request gets a bare 401, 413 or 400; see the Reason constants. The
+// response never says why. The reason goes to Options.Refused and Options.Log.
 //
 // The body must arrive within ten seconds, or within the ReadTimeout of the
 // [http.Server] if that is shorter. The timestamp must still be within the
-// tolerance when the last byte has arrived. If the headers alone rule a request
-// out, its body isn't verified. The rest of a rejected body is read and discarded,
-// up to 4 MiB and for half a second at most: a sender that is still writing might
-// not see the response otherwise.
+// tolerance when the last byte arrives. If the headers alone rule a request out,
+// its body isn't verified. The rest of a rejected body is read and discarded, up to
+// 4 MiB and for half a second: a sender that is still writing might not see the
+// response otherwise.
 //
-// A body that isn't verified yet takes about as much memory as has arrived, MaxBody
-// at most. You should limit the connections of the Server, at a proxy or with a
-// limiting [net.Listener]. A middleware that limits bodies before this one should
-// use [http.MaxBytesReader]. After an [io.LimitReader] the rest of a body is
-// invisible, and the connection waits for it without a deadline.
+// An unverified body takes about as much memory as has arrived, MaxBody at most.
+// You should limit the Server's connections, at a proxy or with a limiting
+// [net.Listener]. A middleware that limits bodies before this one should use
+// [http.MaxBytesReader]. An [io.LimitReader] hides that a body goes on, and the
+// connection then waits for the rest without a deadline.
 //
-// The time limits need a ResponseWriter that supports read deadlines (see
-// [http.ResponseController]). Some wrappers don't, for example the one of
-// [http.TimeoutHandler]. Behind those, a slow body or a sender that stops sending
-// can hold a connection as long as the Server allows, so set the Server's
-// ReadTimeout. Unless that is below ten seconds, the first such body is logged at
-// level Warn.
+// The time limits need a ResponseWriter that supports read deadlines; see
+// [http.ResponseController]. Some wrappers don't, for example the one of
+// [http.TimeoutHandler]. There a slow sender can hold a connection as long as the
+// Server allows, so set its ReadTimeout to less than ten seconds. Otherwise the
+// first such request is logged at level Warn.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
@@ -92,12 +85,14 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*verifiedBod
 	if err != nil {
 		return nil, err
 	}
-	return newVerifiedBody(body.clone(), Verification{SecretIndex: index, SentAt: sig.sentAt()}), nil
+	b := &verifiedBody{Verification: Verification{SecretIndex: index, SentAt: sig.sentAt}, bytes: body.clone()}
+	b.Reset(b.bytes)
+	return b, nil
 }
 
 func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength > v.maxBody {
-		return unreadable(&http.MaxBytesError{Limit: v.maxBody})
+	if r.ContentLength > v.opts.MaxBody {
+		return unreadable(&http.MaxBytesError{Limit: v.opts.MaxBody})
 	}
 	rc := http.NewResponseController(w)
 	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
@@ -107,12 +102,12 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 			v.warnOnce.Do(func() { v.warnNoDeadline(r) })
 		}
 	}
-	if err := body.readFrom(http.MaxBytesReader(w, r.Body, v.maxBody)); err != nil {
+	if err := body.readFrom(http.MaxBytesReader(w, r.Body, v.opts.MaxBody)); err != nil {
 		return unreadable(err)
 	}
-	// net/http clears the deadline after a body, but not if something before the
-	// middleware has read that body and put it back. When the deadline passed,
-	// net/http would consider the connection lost and cancel the context.
+	// If the body was read before and put back, net/http already watches the
+	// connection: a deadline that passes would look like a lost connection and
+	// cancel the request's context. Otherwise net/http has cleared the deadline.
 	rc.SetReadDeadline(time.Time{})
 	return nil
 }
@@ -140,8 +135,8 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	reason, status := refusal(err)
 	v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: request refused",
 		slog.Int("status", status), slog.String("reason", reason), slog.Any("error", err), slog.String("remote", r.RemoteAddr), pathOf(r))
-	if v.refused != nil {
-		v.refused(r, reason, err)
+	if v.opts.Refused != nil {
+		v.opts.Refused(r, reason, err)
 	}
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Grantex-Signature") // RFC 9110, section 15.5.2: a 401 must name a scheme
@@ -165,7 +160,7 @@ func refusal(err error) (reason string, status int) {
 	}
 }
 
-func (v *Verifier) logger() *slog.Logger { return cmp.Or(v.log, slog.Default()) }
+func (v *Verifier) logger() *slog.Logger { return cmp.Or(v.opts.Log, slog.Default()) }
 
 // pathOf leaves out the query, which may contain what doesn't belong in a log. It
 // shortens the path, which can be as long as the sender likes.
@@ -180,8 +175,8 @@ func pathOf(r *http.Request) slog.Attr {
 // drain reads the rest of the body before the response is written, up to a limit in
 // time and size. net/http would wait for the rest forever. If the connection were
 // closed with bytes unread or still to come, the reset could destroy the response.
-// At the end of the body the deadline must be cleared: if it passed, net/http would
-// consider the connection lost and cancel its context. HTTP/2 needs no draining.
+// At the end of the body the deadline must be cleared, as in read. HTTP/2 doesn't
+// need any of this.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return

@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// The outcomes of a dispatch, as [Dispatcher].Trace gets them. Each has the status
-// that [Dispatcher.ServeHTTP] responds with.
+// The outcomes of a dispatch, as [Dispatcher].Trace gets them, with the statuses of
+// [Dispatcher.ServeHTTP].
 const (
 	OutcomeHandled     = "handled"      // 200
 	OutcomeDuplicate   = "duplicate"    // 200: the event was handled before

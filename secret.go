@@ -11,30 +11,27 @@ import (
 	"unicode/utf8"
 )
 
-// redacted stands where a secret was meant to be, when it went through a log.
+// redacted is shown in place of a secret.
 const redacted = "[redacted]"
 
-// A Secret is what the deliveries to an endpoint are signed with. Whatever
-// prints or encodes it, be it fmt, log/slog or encoding/json, writes
-// "[redacted]", which [NewVerifier] refuses as a secret. string(s) is the secret
-// itself, decoding yields it too, and the zero value "" is none.
+// A Secret is a text that must not be shown, such as the secret of an endpoint. fmt,
+// log/slog and encoding/json print and encode it as "[redacted]", which [NewVerifier]
+// rejects as a secret. Convert it to a string to use it. Decoding a Secret sets it to
+// the encoded text.
 //
-// Some ways do not ask a Secret how it wants to be shown, and show it:
-//   - fmt in an unexported field of a struct, where it may not call methods.
-//     Keep it in an exported one, or give the struct a Format method.
-//   - fmt under the verbs %p and %w, and where a struct of yours is behind a
-//     pointer within what is printed, under verbs other than %v.
-//   - encoding/json, if it is the key of a map.
-//   - encoding/gob.
-//   - What reads values by reflection, such as the differences that tests print.
+// These bypass redaction and reveal the secret:
+//   - fmt with an unexported field of a struct. Export the field, or give the struct
+//     a Format method.
+//   - fmt with %p or %w, or with a verb other than %v for a struct behind a pointer.
+//   - encoding/json with a Secret as the key of a map.
+//   - encoding/gob, and reflection, for example in tools that print differences.
 //
-// A struct of yours that embeds a Secret, rather than having it in a field with a
-// name, takes over its methods: it prints and encodes as "[redacted]", the other
-// fields lost.
+// A struct that embeds a Secret without a field name gets its methods. All of it then
+// prints and encodes as "[redacted]".
 type Secret string
 
-// Format implements [fmt.Formatter], so that no verb that asks it shows the
-// secret. With String alone, %d would.
+// Format implements [fmt.Formatter]. With only a String method, %d would show the
+// secret.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // String returns "[redacted]".
@@ -43,21 +40,23 @@ func (Secret) String() string { return redacted }
 // LogValue implements [slog.LogValuer].
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText implements [encoding.TextMarshaler], which encoding/json and its
-// like ask.
+// MarshalText implements [encoding.TextMarshaler], which encoding/json uses.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // checkSecret returns an error if a secret can't be one that Grantex showed. The
 // error doesn't quote the secret.
-func checkSecret(name, secret string) error {
-	mistake := secretMistake(secret)
-	if mistake == "" {
-		return nil
+func checkSecret(index int, secret string) error {
+	name := "the secret"
+	if index > 0 {
+		name = fmt.Sprintf("PreviousSecrets[%d]", index-1)
 	}
-	return fmt.Errorf("grantexhook: %s %s", name, mistake)
+	if mistake := mistakeIn(secret); mistake != "" {
+		return fmt.Errorf("grantexhook: %s %s", name, mistake)
+	}
+	return nil
 }
 
-func secretMistake(secret string) string {
+func mistakeIn(secret string) string {
 	switch {
 	case secret == "":
 		return "is empty; set it to the value shown when the endpoint was created"
@@ -81,8 +80,8 @@ func secretMistake(secret string) string {
 	return ""
 }
 
-// These end up in the environment when a file, a shell or a template isn't read as
-// intended. Base64 may end in "=", but never has it before other characters.
+// These end up in the environment if a file, a shell or a template is misread. Base64
+// may end in "=", but never has it before other characters.
 var (
 	escapedEnd  = regexp.MustCompile(`\\[nrt]$`)
 	placeholder = regexp.MustCompile(`^(\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\$(?i:env):.*|%[A-Z_][A-Z0-9_]*%|\{\{.*\}\}|<.*>|…|\.{3,}|\w+://.*|@Microsoft\.KeyVault\(.*\))$`)
@@ -93,25 +92,20 @@ var (
 // place of bytes that aren't UTF-8.
 func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// quoted reports whether s is enclosed in matching quotes, which may be escaped. A
-// comma may follow them, as in JSON, and a letter or a dollar sign may precede them,
-// as in Python and Bash.
+// quoted reports whether s is in matching quotes, which may be escaped. A comma may
+// follow them, as in JSON, and a letter or a dollar sign may precede them, as in
+// Python and Bash.
 func quoted(s string) bool {
 	s = strings.TrimLeft(strings.TrimRight(s, ",;"), `\b$`)
 	first, size := utf8.DecodeRuneInString(s)
 	last, _ := utf8.DecodeLastRuneInString(s)
-	switch {
-	case len(s) == size || !isQuote(first) || !isQuote(last):
-		return false
-	default:
-		return first == last || first > unicode.MaxASCII || last > unicode.MaxASCII
-	}
+	match := first == last || first > unicode.MaxASCII || last > unicode.MaxASCII
+	return match && len(s) > size && isQuote(first) && isQuote(last)
 }
 
 func isQuote(r rune) bool { return r == '`' || unicode.Is(unicode.Quotation_Mark, r) }
 
 // tooShortForFIPS reports whether an HMAC with secret as its key would panic.
 func tooShortForFIPS(secret string) bool {
-	const shortest = 112 / 8 // NIST SP 800-131A
-	return len(secret) < shortest && fips140.Enforced()
+	return len(secret) < 112/8 && fips140.Enforced() // NIST SP 800-131A: 112 bits
 }

@@ -1,10 +1,12 @@
 package grantexhook
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,15 +15,8 @@ import (
 // A signature is what the headers of a delivery claim.
 type signature struct {
 	mac       [sha256.Size]byte
-	timestamp string // as sent, since these bytes are signed; empty for the legacy signature
-	seconds   int64  // the same as a number
-}
-
-func (s *signature) sentAt() time.Time {
-	if s.timestamp == "" {
-		return time.Time{}
-	}
-	return time.Unix(s.seconds, 0)
+	timestamp string    // as sent, since these bytes are signed; empty for the legacy signature
+	sentAt    time.Time // the same as a time
 }
 
 const macPrefix = "sha256="
@@ -36,32 +31,27 @@ func parseMAC(value string) (mac [sha256.Size]byte, ok bool) {
 	return mac, err == nil
 }
 
-func formatMAC(mac []byte) string { return macPrefix + hex.EncodeToString(mac) }
-
-func sum(secret string, parts ...[]byte) []byte {
-	mac := hmac.New(sha256.New, []byte(secret))
-	for _, p := range parts {
-		mac.Write(p)
-	}
-	return mac.Sum(nil)
-}
+func formatMAC(mac [sha256.Size]byte) string { return macPrefix + hex.EncodeToString(mac[:]) }
 
 // maxDigits is the length of the largest number of seconds that fits an int64.
 const maxDigits = 19
 
+// parseTimestamp accepts only digits. A time that isn't negative also keeps the
+// comparison with the clock from overflowing.
+func parseTimestamp(value string) (time.Time, bool) {
+	seconds, err := strconv.ParseUint(value, 10, 63)
+	return time.Unix(int64(seconds), 0), err == nil && len(value) <= maxDigits
+}
+
 // startsWithTimestamp reports whether a V2 signature could cover body, which would
 // then be "<timestamp>.<body>".
 func startsWithTimestamp(body []byte) bool {
-	digits := 0
-	for digits < len(body) && '0' <= body[digits] && body[digits] <= '9' {
-		digits++
-	}
-	return 1 <= digits && digits <= maxDigits && digits < len(body) && body[digits] == '.'
+	digits, _, found := bytes.Cut(body[:min(len(body), maxDigits+1)], []byte("."))
+	return found && len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0
 }
 
-// A key makes the MACs of one secret. It pools its hashes: an HMAC that is reset
-// keeps the state derived from the secret. Deriving that again costs as much as
-// hashing 128 bytes.
+// A key makes the MACs of one secret. It pools its hashes: one that is reset keeps the
+// state derived from the secret, which costs as much as hashing 128 bytes.
 type key struct {
 	hashes sync.Pool // of *keyedHash
 }
@@ -78,16 +68,17 @@ func newKey(secret string) *key {
 	}}}
 }
 
-// made reports in constant time whether sig is the signature of body under k.
-func (k *key) made(sig *signature, body *page) bool {
+// mac returns the MAC of the body, with a timestamp in front if there is one.
+func (k *key) mac(timestamp string, body *page) [sha256.Size]byte {
 	h := k.hashes.Get().(*keyedHash)
 	defer k.hashes.Put(h)
 	h.Reset()
-	if sig.timestamp != "" {
-		h.Write(append(append(h.prefix[:0], sig.timestamp...), '.'))
+	if timestamp != "" {
+		h.Write(append(append(h.prefix[:0], timestamp...), '.'))
 	}
 	for ; body != nil; body = body.next {
 		h.Write(body.data)
 	}
-	return hmac.Equal(h.Sum(h.sum[:0]), sig.mac[:])
+	h.Sum(h.sum[:0])
+	return h.sum
 }

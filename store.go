@@ -10,18 +10,18 @@ import (
 // is handled once. A Store belongs to one service: a second service sharing it
 // would find events it never saw marked done.
 //
-// An id is free, claimed or done. All methods may be called concurrently, and by
-// several processes if they share the Store. A method returns an error if it
-// couldn't read or write the state. Package storetest tests implementations.
+// An id is free, claimed or done. All methods may be called concurrently, by several
+// processes if they share the Store. A method returns an error if it couldn't read
+// or write the state. Package storetest tests implementations.
 type Store interface {
 	// Claim claims id until lease has passed, if id is free or an earlier claim has
 	// expired. It returns a token that isn't zero and that no other claim of id has
 	// had. Token 0 without an error means that id is done, if done is true, or else
 	// that it is claimed.
 	//
-	// If ctx has ended, Claim may return an error, and then it doesn't claim id. If
-	// ctx ends or the connection breaks during the call, Claim may return an error
-	// although id is claimed. It then stays claimed until the lease expires.
+	// If ctx has ended, Claim may return an error without claiming id. If ctx ends
+	// or the connection breaks during the call, id may be claimed despite the error,
+	// and stay so until the lease expires.
 	Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error)
 
 	// Done marks id as done until keep has passed; then id is free. It does so even

@@ -19,7 +19,7 @@ type Verification struct {
 // VerificationFrom returns how the request with the context ctx was verified, and
 // false if it didn't pass through [Verifier.Middleware].
 func VerificationFrom(ctx context.Context) (Verification, bool) {
-	b, ok := verifiedFrom(ctx)
+	b, ok := ctx.Value(verifiedKey{}).(*verifiedBody)
 	if !ok {
 		return Verification{}, false
 	}
@@ -33,13 +33,6 @@ type verifiedBody struct {
 	bytes []byte
 }
 
-func newVerifiedBody(body []byte, how Verification) *verifiedBody {
-	b := &verifiedBody{Verification: how, bytes: body}
-	b.Reset(body)
-	return b
-}
-
-// Close implements [io.Closer]. There's nothing to close.
 func (*verifiedBody) Close() error { return nil }
 
 type verifiedKey struct{}
@@ -49,9 +42,4 @@ func (b *verifiedBody) attachTo(r *http.Request) *http.Request {
 	r = r.WithContext(context.WithValue(r.Context(), verifiedKey{}, b))
 	r.Body, r.ContentLength, r.TransferEncoding = b, b.Size(), nil
 	return r
-}
-
-func verifiedFrom(ctx context.Context) (*verifiedBody, bool) {
-	b, ok := ctx.Value(verifiedKey{}).(*verifiedBody)
-	return b, ok
 }

@@ -46,25 +46,23 @@ var (
 
 // Options are the options of [NewVerifier]. The zero value is ready to use and
 // accepts the deliveries of every version of Grantex. Options print without their
-// secrets wherever fmt can call methods; see [Secret] for the exceptions.
+// secrets, with the exceptions that [Secret] lists.
 type Options struct {
 	// PreviousSecrets are accepted as well. Use them to replace a secret while
 	// deliveries signed with the old one can still arrive.
 	PreviousSecrets []string
 
-	// RequireTimestamp rejects deliveries that carry only [HeaderSignature]. That
-	// signature covers only the body and never expires, so anyone who captures a
-	// delivery can replay it. Grantex has sent timestamps since 2026-08-13, so you
-	// should set this.
+	// RequireTimestamp rejects deliveries with only a [HeaderSignature]. It covers
+	// only the body and never expires, so anyone who captures a delivery can replay
+	// it. Grantex has sent timestamps since 2026-08-13, so you should set this.
 	RequireTimestamp bool
 
-	// Tolerance is how far the timestamp may lie in the past or in the future. It
-	// counts in whole seconds. If zero, it's [DefaultTolerance]. Negative values
-	// and fractions of a second below 1s are errors.
+	// Tolerance is how far the timestamp may lie in the past or in the future, in
+	// whole seconds. If zero, it's [DefaultTolerance]. Less than a second is an error.
 	Tolerance time.Duration
 
 	// MaxBody is the size in bytes of the largest body that is accepted. If zero,
-	// it's [DefaultMaxBody]. Negative values are errors.
+	// it's [DefaultMaxBody]. A negative value is an error.
 	MaxBody int64
 
 	// Refused, if set, is called for each request that [Verifier.Middleware]
@@ -91,13 +89,9 @@ func (o Options) Format(f fmt.State, verb rune) {
 // It is immutable and safe for concurrent use. The zero value has no secret and
 // rejects everything.
 type Verifier struct {
-	keys             []*key
-	requireTimestamp bool
-	tolerance        int64 // seconds, as the timestamp counts them
-	maxBody          int64
-	refused          func(*http.Request, string, error)
-	log              *slog.Logger
-	warnOnce         *sync.Once // for the warning about missing deadlines
+	keys     []*key
+	opts     Options    // without its zero values and its secrets
+	warnOnce *sync.Once // for the warning about missing deadlines
 }
 
 // NewVerifier returns a Verifier for the secret that Grantex showed when the
@@ -105,19 +99,19 @@ type Verifier struct {
 // aren't decoded. A nil opts is the zero [Options].
 //
 // It returns an error if an option is out of range, or if a secret can't be what
-// Grantex showed. A secret is an error, for example, if it is empty, is
-// "[redacted]", has white space or quotes around it, contains an unprintable
-// character, or is an unexpanded placeholder such as ${NAME} or an assignment such
-// as NAME=value. If GODEBUG=fips140=only is set, a secret needs at least 14 bytes.
-// The error names every option and secret that is wrong. It doesn't contain a
-// secret.
+// Grantex showed: for example, if it is empty, is "[redacted]", has quotes or white
+// space around it, or is an unexpanded placeholder such as ${NAME}. With
+// GODEBUG=fips140=only, a secret must have at least 14 bytes. The error names every
+// option and secret that is wrong, and never contains a secret.
 func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	errs := []error{checkSecret("the secret", secret)}
-	for i, s := range opts.PreviousSecrets {
-		errs = append(errs, checkSecret(fmt.Sprintf("PreviousSecrets[%d]", i), s))
+	v := &Verifier{opts: *opts, warnOnce: new(sync.Once)}
+	var errs []error
+	for i, s := range append([]string{secret}, opts.PreviousSecrets...) {
+		v.keys = append(v.keys, newKey(s))
+		errs = append(errs, checkSecret(i, s))
 	}
 	if opts.Tolerance < 0 || opts.Tolerance > 0 && opts.Tolerance < time.Second {
 		errs = append(errs, fmt.Errorf("grantexhook: Tolerance is %v; it must be at least 1s, or 0 for %v", opts.Tolerance, DefaultTolerance))
@@ -128,17 +122,9 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	v := &Verifier{
-		requireTimestamp: opts.RequireTimestamp,
-		tolerance:        int64(cmp.Or(opts.Tolerance, DefaultTolerance) / time.Second),
-		maxBody:          cmp.Or(opts.MaxBody, DefaultMaxBody),
-		refused:          opts.Refused,
-		log:              opts.Log,
-		warnOnce:         new(sync.Once),
-	}
-	for _, s := range append([]string{secret}, opts.PreviousSecrets...) {
-		v.keys = append(v.keys, newKey(s))
-	}
+	v.opts.PreviousSecrets = nil
+	v.opts.Tolerance = cmp.Or(opts.Tolerance, DefaultTolerance)
+	v.opts.MaxBody = cmp.Or(opts.MaxBody, DefaultMaxBody)
 	return v, nil
 }
 
@@ -146,11 +132,10 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 // be the raw bytes of the delivery. Otherwise it returns an error that matches
 // [ErrNoSignature], [ErrBadSignature] or [ErrStale].
 //
-// If [HeaderSignatureV2] is present, it decides together with [HeaderTimestamp]. A
-// valid [HeaderSignature] can't make up for an invalid V2 signature. If it is
-// absent, [HeaderSignature] decides, unless [Options].RequireTimestamp is set. A
-// body that starts with a timestamp and a dot is then rejected: a recorded V2
-// signature would be valid for it forever.
+// If [HeaderSignatureV2] is present, only that signature counts, together with
+// [HeaderTimestamp]. Otherwise [HeaderSignature] counts, unless
+// [Options].RequireTimestamp is set. It is rejected for a body that starts with a
+// timestamp and a dot: a recorded V2 signature would be valid for that body forever.
 //
 // Each of the three headers may be sent once at most. The keys of h must be
 // canonical, as the methods of [http.Header] make them. A signature header in
@@ -184,7 +169,7 @@ func (v *Verifier) parse(h http.Header, now time.Time) (sig signature, err error
 		return sig, fmt.Errorf("%w: a signature header is not in canonical form; set each header with http.Header.Set", err)
 	case len(legacy) == 0:
 		return sig, ErrNoSignature
-	case v.requireTimestamp:
+	case v.opts.RequireTimestamp:
 		return sig, fmt.Errorf("%w: RequireTimestamp is set, and there is only %s", ErrNoSignature, HeaderSignature)
 	}
 	var ok bool
@@ -203,26 +188,15 @@ func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (sig
 		return sig, fmt.Errorf("%w: %s without %s", ErrBadSignature, HeaderSignatureV2, HeaderTimestamp)
 	}
 	sig.timestamp = timestamp[0]
-	if sig.seconds, ok = parseTimestamp(sig.timestamp); !ok {
+	if sig.sentAt, ok = parseTimestamp(sig.timestamp); !ok {
 		return sig, fmt.Errorf("%w: %s is malformed", ErrBadSignature, HeaderTimestamp)
 	}
 	return sig, v.checkAge(&sig, now)
 }
 
-// parseTimestamp accepts only digits. A result that isn't negative also keeps the
-// comparison with the clock from overflowing.
-func parseTimestamp(value string) (int64, bool) {
-	if len(value) > maxDigits {
-		return 0, false
-	}
-	seconds, err := strconv.ParseUint(value, 10, 63)
-	return int64(seconds), err == nil
-}
-
-// hasOtherForm reports whether a key of h is a signature header's name that isn't
-// in canonical form. A map from an API gateway may contain such keys. One of them
-// could be the V2 signature that should decide. parse calls this only if there's no
-// canonical V2, so a normal delivery doesn't pay for it.
+// hasOtherForm reports whether h has a signature header that isn't in canonical
+// form, as the map of an API gateway may. It could be the V2 signature that should
+// decide. A delivery with a canonical V2 signature doesn't pay for this check.
 func hasOtherForm(h http.Header) bool {
 	for key := range h {
 		for _, name := range [...]string{HeaderSignature, HeaderSignatureV2, HeaderTimestamp} {
@@ -236,14 +210,15 @@ func hasOtherForm(h http.Header) bool {
 
 // checkAge accepts a signature without a timestamp, since its age is unknown.
 func (v *Verifier) checkAge(sig *signature, now time.Time) error {
-	age := now.Unix() - sig.seconds
+	tolerance := int64(v.opts.Tolerance / time.Second) // as the timestamp counts
+	age := now.Unix() - sig.sentAt.Unix()
 	switch {
-	case sig.timestamp == "" || -v.tolerance <= age && age <= v.tolerance:
+	case sig.timestamp == "" || -tolerance <= age && age <= tolerance:
 		return nil
 	case age < 0:
-		return fmt.Errorf("%w of %d s: it's %d s in the future by this machine's clock", ErrStale, v.tolerance, -age)
+		return fmt.Errorf("%w of %d s: it's %d s in the future by this machine's clock", ErrStale, tolerance, -age)
 	default:
-		return fmt.Errorf("%w of %d s: it's %d s old by this machine's clock", ErrStale, v.tolerance, age)
+		return fmt.Errorf("%w of %d s: it's %d s old by this machine's clock", ErrStale, tolerance, age)
 	}
 }
 
@@ -254,14 +229,13 @@ func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error
 	if err := v.checkAge(sig, now); err != nil {
 		return 0, err
 	}
-	// A V2 signature covers "<timestamp>.<body>". For a body with that text it
-	// would be a valid legacy signature, which never expires. Events never start
-	// with a timestamp.
+	// A recorded V2 signature would be a valid legacy signature of "<timestamp>.<body>",
+	// and never expire. Events never start with a timestamp.
 	if sig.timestamp == "" && startsWithTimestamp(body.data) {
 		return 0, fmt.Errorf("%w: the body starts with a timestamp, like the text that %s covers", ErrBadSignature, HeaderSignatureV2)
 	}
 	for i, k := range v.keys {
-		if k.made(sig, body) {
+		if mac := k.mac(sig.timestamp, body); hmac.Equal(mac[:], sig.mac[:]) {
 			return i, nil
 		}
 	}
@@ -275,20 +249,24 @@ func (v *Verifier) decide(sig *signature, body *page, now time.Time) (int, error
 // VerifySignature reports whether signature, the value of [HeaderSignature], is
 // valid for the raw body payload under secret. This is the check that the Grantex
 // documentation describes, in constant time. The result is false if the secret is
-// empty or, with GODEBUG=fips140=only, shorter than the 14 bytes that FIPS 140-3
-// requires. [Verifier.Verify] also checks timestamps, accepts several secrets, and
-// is faster.
+// empty or, with GODEBUG=fips140=only, has fewer than 14 bytes. [Verifier.Verify]
+// also checks timestamps, accepts several secrets, and is faster.
 func VerifySignature(payload []byte, signature, secret string) bool {
-	mac, ok := parseMAC(signature)
-	return ok && secret != "" && !tooShortForFIPS(secret) && hmac.Equal(sum(secret, payload), mac[:])
+	got, ok := parseMAC(signature)
+	if !ok || secret == "" || tooShortForFIPS(secret) {
+		return false
+	}
+	want := newKey(secret).mac("", &page{data: payload})
+	return hmac.Equal(got[:], want[:])
 }
 
 // Sign sets the headers that Grantex would send with body at the given time. It is
-// for tests and tools. It panics if secret has fewer than 14 bytes and
-// GODEBUG=fips140=only is set.
+// for tests and tools. With GODEBUG=fips140=only, it panics if secret has fewer than
+// 14 bytes.
 func Sign(h http.Header, secret string, body []byte, at time.Time) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
+	k, p := newKey(secret), &page{data: body}
 	h.Set(HeaderTimestamp, timestamp)
-	h.Set(HeaderSignature, formatMAC(sum(secret, body)))
-	h.Set(HeaderSignatureV2, formatMAC(sum(secret, []byte(timestamp+"."), body)))
+	h.Set(HeaderSignature, formatMAC(k.mac("", p)))
+	h.Set(HeaderSignatureV2, formatMAC(k.mac(timestamp, p)))
 }
