@@ -27,7 +27,7 @@ func TestInboxAtHigherIsolation(t *testing.T) {
 			in.start(t)
 			srv := httptest.NewServer(in.Handler(newInboxVerifier(t).Middleware))
 			defer srv.Close()
-			var stored, duplicates, refused atomic.Int64
+			var stored, duplicates, rejected atomic.Int64
 			send := func(id int) {
 				status, answer, err := post(t.Context(), srv.Client(), srv.URL, inboxSecret, eventBody(fmt.Sprint("evt_", id), "grnt_1"))
 				switch {
@@ -36,7 +36,7 @@ func TestInboxAtHigherIsolation(t *testing.T) {
 				case err == nil && status == http.StatusOK && answer == "duplicate":
 					duplicates.Add(1)
 				default:
-					refused.Add(1)
+					rejected.Add(1)
 				}
 			}
 			var wg sync.WaitGroup
@@ -48,7 +48,7 @@ func TestInboxAtHigherIsolation(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			require.Zero(t, refused.Load(), "of %d", events*clients)
+			require.Zero(t, rejected.Load(), "of %d", events*clients)
 			require.EqualValues(t, events, stored.Load())
 			require.EqualValues(t, events*(clients-1), duplicates.Load())
 			require.Eventually(t, func() bool { return in.count(t, rivertype.JobStateCompleted) == events }, time.Minute, 50*time.Millisecond)

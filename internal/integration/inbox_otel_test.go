@@ -70,7 +70,7 @@ type noWait struct{}
 
 func (noWait) NextRetry(*rivertype.JobRow) time.Time { return time.Now() }
 
-// spanned does what otelhttp.NewHandler does, as far as it matters here.
+// spanned does the part of otelhttp.NewHandler that matters here.
 func spanned(tracer trace.Tracer, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, span := tracer.Start(r.Context(), "server", trace.WithSpanKind(trace.SpanKindServer))
@@ -119,8 +119,8 @@ func TestInboxTraces(t *testing.T) {
 	})
 }
 
-// The test checks that events are counted when they're stored, duplicates, not
-// stored, handled or given up.
+// The test checks that events are counted when they're stored, rejected by the
+// database, handled or given up, and that duplicates are counted.
 func TestInboxMetrics(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		o := newOtelInbox(t, p)
@@ -191,8 +191,8 @@ func (o *otelInbox) counts(t *testing.T) map[string]int64 {
 	return counts
 }
 
-// Unlike otelhook, River's middleware puts the text of a handler's error into a
-// span. The documentation warns about that. Spans have no other part of an event.
+// The test checks that River's middleware puts the text of a handler's error into a
+// span, which the documentation warns about, and no other part of the event.
 func TestInboxTracesShow(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		o := newOtelInbox(t, p)

@@ -18,8 +18,8 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// An inbox whose database is down answers 503 while Grantex still waits, and what
-// comes again is taken in once, and handled.
+// The test checks that an inbox whose database is down responds with 503 while Grantex
+// still waits, and that a retry is stored once and handled.
 func TestOutageOfAnInbox(t *testing.T) {
 	skipIfShort(t)
 	t.Parallel()
@@ -56,8 +56,8 @@ func TestOutageOfAnInbox(t *testing.T) {
 			for id := range 3 {
 				require.Eventually(t, func() bool { return send(1+id) == http.StatusOK }, 20*time.Second, 50*time.Millisecond)
 			}
-			// What was being worked when the database went away is taken up as if
-			// the process had been killed.
+			// An event that was being handled when the database went away is retried
+			// as if the process had been killed.
 			require.Eventually(t, func() bool { return in.count(t, rivertype.JobStateCompleted) == 3 }, 2*time.Minute, 50*time.Millisecond)
 		})
 	}

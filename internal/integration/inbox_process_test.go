@@ -23,19 +23,19 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// inboxVariable holds the settings of a process with an inbox. Where it is set,
-// the test binary is that process and runs no tests.
+// inboxVariable holds the settings of a process with an inbox. If it's set, the test
+// binary is that process and doesn't run tests.
 const inboxVariable = "GRANTEXHOOK_TEST_INBOX"
 
 type inboxSettings struct {
 	place
-	Work  bool // or only take in
-	Stuck bool // every handler, until it is killed
+	Work  bool // if false, it only stores events
+	Stuck bool // if true, handlers never return
 }
 
-// serveInbox prints the address that it listens on, and then a line when a handler
-// begins and one when it ends. It ends with its standard input, so that it
-// outlives no test.
+// serveInbox prints the address that it listens on, then a line when a handler begins
+// and another when it ends. It ends with its standard input, so it doesn't outlive the
+// test.
 func serveInbox(settings []byte) error {
 	var s inboxSettings
 	if err := json.Unmarshal(settings, &s); err != nil {
@@ -46,18 +46,18 @@ func serveInbox(settings []byte) error {
 		return err
 	}
 	var printing sync.Mutex
-	say := func(what string, e grantexhook.Event[grantexhook.GrantRevoked]) {
+	log := func(what string, e grantexhook.Event[grantexhook.GrantRevoked]) {
 		printing.Lock()
 		defer printing.Unlock()
 		fmt.Println(what, e.ID)
 	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(_ context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		say("begins", e)
+		log("begins", e)
 		if s.Stuck {
 			select {}
 		}
-		say("handled", e)
+		log("handled", e)
 		return nil
 	})
 	in, err := openInbox(context.Background(), s.place, d.Dispatch, riverinbox.Options{
@@ -86,20 +86,20 @@ func serveInbox(settings []byte) error {
 	return http.Serve(l, in.Handler(v.Middleware))
 }
 
-// An inboxProcess is a process with an inbox, as the test sees it.
+// An inboxProcess is a process with an inbox.
 type inboxProcess struct {
 	*exec.Cmd
 	url string
 
-	mu   sync.Mutex
-	said map[string]int // how often each line came
+	mu    sync.Mutex
+	lines map[string]int // how often each line was printed
 }
 
 func startInbox(t *testing.T, s inboxSettings) *inboxProcess {
 	t.Helper()
 	settings, err := json.Marshal(s)
 	require.NoError(t, err)
-	p := &inboxProcess{Cmd: exec.CommandContext(t.Context(), withoutRace(t)), said: make(map[string]int)}
+	p := &inboxProcess{Cmd: exec.CommandContext(t.Context(), withoutRace(t)), lines: make(map[string]int)}
 	p.Env = append(os.Environ(), inboxVariable+"="+string(settings))
 	p.Stderr = os.Stderr
 	_, err = p.StdinPipe()
@@ -116,8 +116,8 @@ func startInbox(t *testing.T, s inboxSettings) *inboxProcess {
 	return p
 }
 
-// withoutRace returns the path of this test binary, built without the race
-// detector: SQLite is Go code here, and takes thirteen times as long with it.
+// withoutRace returns the path of this test binary, built without the race detector.
+// SQLite is Go code here and is thirteen times slower with it.
 func withoutRace(t *testing.T) string {
 	t.Helper()
 	plain.Do(func() {
@@ -152,12 +152,12 @@ func (p *inboxProcess) listen(lines *bufio.Reader) {
 			return
 		}
 		p.mu.Lock()
-		p.said[strings.TrimSpace(line)]++
+		p.lines[strings.TrimSpace(line)]++
 		p.mu.Unlock()
 	}
 }
 
-// kill gives the process no time for anything.
+// kill ends the process at once.
 func (p *inboxProcess) kill() {
 	p.Process.Kill()
 	p.Wait()
@@ -166,14 +166,14 @@ func (p *inboxProcess) kill() {
 func (p *inboxProcess) count(line string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.said[line]
+	return p.lines[line]
 }
 
-// handled returns how many events have been handled, and how often all together.
+// handled returns how many events have been handled, and how often in total.
 func (p *inboxProcess) handled() (events, times int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for line, n := range p.said {
+	for line, n := range p.lines {
 		if strings.HasPrefix(line, "handled ") {
 			events, times = events+1, times+n
 		}
@@ -181,8 +181,8 @@ func (p *inboxProcess) handled() (events, times int) {
 	return events, times
 }
 
-// An inbox that is killed while it takes events in, and again when it has them
-// all, has each that it acknowledged.
+// The test checks that an inbox has each event that it acknowledged, although it's
+// killed while it stores events and again after it has stored them all.
 func TestInboxKeepsWhatItAcknowledged(t *testing.T) {
 	skipIfShort(t)
 	const events, clients = 10_000, 8
@@ -202,12 +202,12 @@ func TestInboxKeepsWhatItAcknowledged(t *testing.T) {
 		p = startInbox(t, inboxSettings{place: where, Work: true})
 		require.Eventually(t, func() bool { n, _ := p.handled(); return n == events }, 2*time.Minute, 50*time.Millisecond)
 		_, times := p.handled()
-		require.Equal(t, events, times, "nothing was killed while it worked")
+		require.Equal(t, events, times, "no process was killed while it handled events")
 	})
 }
 
-// deliver sends events from several clients, kills the process after some of them,
-// and returns those that were not acknowledged.
+// deliver sends events from several clients, kills the process after some of them, and
+// returns the events that weren't acknowledged.
 func (p *inboxProcess) deliver(t *testing.T, events []int, clients, killAfter int) (left []int) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
@@ -241,8 +241,8 @@ func (p *inboxProcess) deliver(t *testing.T, events []int, clients, killAfter in
 	return left
 }
 
-// What a process was handling when it was killed is handled by another one, in
-// the time that the documentation gives.
+// The test checks that an event whose process is killed is handled by another process,
+// in the time that the documentation gives.
 func TestInboxWorkOfAKilledProcess(t *testing.T) {
 	skipIfShort(t)
 	onEachInbox(t, func(t *testing.T, where place) {
@@ -256,7 +256,7 @@ func TestInboxWorkOfAKilledProcess(t *testing.T) {
 		other := startInbox(t, inboxSettings{place: where, Work: true})
 		killed.kill()
 		require.Eventually(t, func() bool { return other.count("handled evt_1") == 1 }, 2*time.Minute, 50*time.Millisecond)
-		t.Logf("handled %.1f s after it was begun by the one that was killed", time.Since(begun).Seconds())
+		t.Logf("handled %.1f s after the killed process began", time.Since(begun).Seconds())
 		require.Equal(t, 1, other.count("begins evt_1"))
 	})
 }

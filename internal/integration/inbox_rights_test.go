@@ -19,8 +19,8 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// tableGrants are the grants that, by riverinbox's documentation, a role needs if it
-// doesn't own River's tables.
+// tableGrants are the grants that a role needs if it doesn't own River's tables, as in
+// riverinbox's documentation.
 var tableGrants = []string{
 	"GRANT USAGE ON SCHEMA %[1]s TO %[2]s",
 	"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %[1]s TO %[2]s",
@@ -67,8 +67,8 @@ func TestInboxRights(t *testing.T) {
 }
 
 // The test checks that a role that can create tables in the schema can migrate and
-// run. One that can't gets an error, and leaves neither a table nor a connection in
-// a failed transaction.
+// run. Another role gets an error, which leaves neither a table nor a connection in a
+// failed transaction.
 func TestInboxMigrationFails(t *testing.T) {
 	t.Parallel()
 	owner := postgres(t, nil)
@@ -97,7 +97,8 @@ func newUnmigrated(t *testing.T, p place) *testInbox {
 	return in
 }
 
-// River rebuilds its indexes every night, which only their owner can do.
+// The test checks what River logs when it rebuilds its indexes, which only their owner
+// can do.
 func TestInboxReindexing(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -109,7 +110,7 @@ func TestInboxReindexing(t *testing.T) {
 		{"the owner", nil, nil, "Initiated reindex"},
 		{"a member of the owner", append(slices.Clone(tableGrants), "GRANT %[3]s TO %[2]s"), nil, "Initiated reindex"},
 		{"another role", tableGrants, nil, "must be owner of index"},
-		{"switched off", tableGrants, []string{}, "num_reindexes_initiated=0"},
+		{"turned off", tableGrants, []string{}, "num_reindexes_initiated=0"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

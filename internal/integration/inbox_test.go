@@ -24,9 +24,9 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-// What the real service sent is taken in from the wire, and handled with the bytes
-// that it signed.
-func TestInboxTakesRecordings(t *testing.T) {
+// The test checks that recorded deliveries are stored and handled with the bytes that
+// the service signed.
+func TestInboxStoresRecordings(t *testing.T) {
 	all := capture.All()
 	opts := &grantexhook.Options{RequireTimestamp: true, Tolerance: 200 * 365 * 24 * time.Hour, Log: slog.New(slog.DiscardHandler)}
 	bodies := make(map[string][]byte)
@@ -83,7 +83,7 @@ func post(ctx context.Context, client *http.Client, url, secret string, body []b
 	return resp.StatusCode, string(bytes.TrimSpace(text)), err
 }
 
-func TestInboxRefuses(t *testing.T) {
+func TestInboxRejects(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		in := newInbox(t, p, drop, riverinbox.Options{})
 		srv := httptest.NewServer(in.Handler(newInboxVerifier(t).Middleware))
@@ -96,7 +96,7 @@ func TestInboxRefuses(t *testing.T) {
 			{"another secret", hooktest.Sender{Secret: "another"}, http.StatusUnauthorized},
 			{"an old delivery", hooktest.Sender{Secret: inboxSecret, Skew: -time.Hour}, http.StatusUnauthorized},
 			{"no timestamp", hooktest.Sender{Secret: inboxSecret, Legacy: true}, http.StatusUnauthorized},
-			{"as it should be", hooktest.Sender{Secret: inboxSecret}, http.StatusOK},
+			{"a current delivery", hooktest.Sender{Secret: inboxSecret}, http.StatusOK},
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
@@ -109,16 +109,16 @@ func TestInboxRefuses(t *testing.T) {
 	})
 }
 
-// Bodies that are hard on databases come back as they were sent.
+// The test checks that bodies that are hard on databases come back as they were sent.
 func TestInboxKeepsBytes(t *testing.T) {
 	tests := []struct{ name, data string }{
 		{"NUL", `"\u0000"`},
 		{"half a surrogate pair", `"\ud800"`},
-		{"a number that none of them can hold", `1e99999`},
-		{"a key that comes twice", `{"a":1,"a":2}`},
-		{"no UTF-8", "\"\xff\xfe\""},
+		{"a number that's too large", `1e99999`},
+		{"a repeated key", `{"a":1,"a":2}`},
+		{"invalid UTF-8", "\"\xff\xfe\""},
 		{"white space and order", `{ "b" : 1 ,  "a":2.00 }`},
-		{"the largest that Grantex makes", `"` + strings.Repeat("x", 154_000) + `"`},
+		{"the largest body that Grantex sends", `"` + strings.Repeat("x", 154_000) + `"`},
 	}
 	onEachInbox(t, func(t *testing.T, p place) {
 		got := make(chan []byte, 1)
@@ -134,9 +134,9 @@ func TestInboxKeepsBytes(t *testing.T) {
 				require.Equal(t, http.StatusOK, status)
 				select {
 				case b := <-got:
-					require.True(t, bytes.Equal(body, b), "other bytes than were sent")
+					require.True(t, bytes.Equal(body, b), "the bytes differ from what was sent")
 				case <-time.After(20 * time.Second):
-					require.Fail(t, "it was not handled")
+					require.Fail(t, "the event wasn't handled")
 				}
 			})
 		}
@@ -164,14 +164,14 @@ func TestInboxKeepsNULs(t *testing.T) {
 			case b := <-got:
 				require.Equal(t, body, b)
 			case <-time.After(20 * time.Second):
-				require.Fail(t, "it was not handled")
+				require.Fail(t, "the event wasn't handled")
 			}
 		}
 	})
 }
 
-// However slow the work is, the answers do not wait for it.
-func TestInboxAnswersBeforeTheWork(t *testing.T) {
+// The test checks that responses don't wait for handlers.
+func TestInboxRespondsBeforeTheWork(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		const events = 50
 		end := make(chan bool)
@@ -194,7 +194,7 @@ func TestInboxAnswersBeforeTheWork(t *testing.T) {
 	})
 }
 
-// The web interface is mounted as the documentation says.
+// The test checks that the web interface can be mounted as the documentation shows.
 func TestInboxWebInterface(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		in := newInbox(t, p, drop, riverinbox.Options{})
@@ -221,8 +221,8 @@ func TestInboxWebInterface(t *testing.T) {
 	})
 }
 
-// What an error of one handler says does not keep the outcomes of others from
-// being written. PostgreSQL refuses a NUL in JSON.
+// The test checks that the text of one handler's error doesn't prevent the outcomes of
+// others from being written. PostgreSQL rejects a NUL in JSON.
 func TestInboxWritesOutcomes(t *testing.T) {
 	onEachInbox(t, func(t *testing.T, p place) {
 		var good atomic.Int64
@@ -247,7 +247,7 @@ func TestInboxWritesOutcomes(t *testing.T) {
 	})
 }
 
-// Everything of River is in the schema that the option names, and nowhere else.
+// The test checks that all of River's tables are in the schema that the option names.
 func TestInboxInAnotherSchema(t *testing.T) {
 	t.Parallel()
 	url := postgres(t, nil)
@@ -264,7 +264,7 @@ func TestInboxInAnotherSchema(t *testing.T) {
 	select {
 	case <-handled:
 	case <-time.After(20 * time.Second):
-		require.Fail(t, "it was not handled")
+		require.Fail(t, "the event wasn't handled")
 	}
 	var tables int
 	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE 'river%'").Scan(&tables))

@@ -64,7 +64,7 @@ func TestInboxLosesTheVerification(t *testing.T) {
 }
 
 // A middleware between the Verifier and the inbox counts deliveries that are still
-// signed with the old secret. When there are no more of them, you can drop it.
+// signed with the old secret. Once the count stays the same, you can drop the secret.
 func Example_inboxObservesTheVerification() {
 	v, err := grantexhook.NewVerifier("the new secret", &grantexhook.Options{PreviousSecrets: []string{"the old secret"}})
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 
 const inboxSecret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e"
 
-// A place is where an inbox is: a file of SQLite or a schema in PostgreSQL.
+// A place is the database of an inbox: a SQLite file or a PostgreSQL schema.
 type place struct{ Driver, URL string }
 
 // onEachInbox runs a test in each kind of place. They run in parallel, after
@@ -43,7 +43,7 @@ func onEachInbox(t *testing.T, test func(*testing.T, place)) {
 	})
 }
 
-// A testInbox is a riverinbox.Inbox, whatever its driver.
+// A testInbox is a riverinbox.Inbox with any driver.
 type testInbox struct {
 	inboxMethods
 	jobs  func(context.Context, *river.JobListParams) (*river.JobListResult, error)
@@ -58,8 +58,7 @@ type inboxMethods interface {
 	Handler(verify func(http.Handler) http.Handler) http.Handler
 }
 
-// openInbox differs between the databases by what the documentation says: one
-// line, and how the database is opened.
+// openInbox opens each database as the documentation shows.
 func openInbox(ctx context.Context, p place, dispatch func(context.Context, []byte) error, opts riverinbox.Options) (*testInbox, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)

@@ -14,7 +14,7 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// claimWithin checks that an event can be claimed in this time.
+// claimWithin checks that an event can be claimed within bound.
 func claimWithin(t *testing.T, s *sqlstore.Store, id string, bound time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
@@ -77,8 +77,8 @@ func TestMigrateGivesWay(t *testing.T) {
 	}
 }
 
-// An index that is being built is invalid until then. Processes that start meanwhile
-// don't fail, and don't drop it when it's there.
+// The test checks that processes that start while an index is being built don't fail,
+// and don't drop it. The index is invalid until it's built.
 func TestMigrateWhileTheIndexIsBuilt(t *testing.T) {
 	t.Parallel()
 	db := openPostgres(t, postgres(t, nil))
@@ -109,7 +109,7 @@ func TestMigrateWhileTheIndexIsBuilt(t *testing.T) {
 	wg.Wait()
 }
 
-// Migrate tries for as long as its context lasts.
+// The test checks that Migrate tries as long as its context lasts.
 func TestMigrateUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
 	db := openPostgres(t, postgres(t, nil))
@@ -199,13 +199,14 @@ func withSearchPath(t *testing.T, address, path string) string {
 
 const eventsTable = "CREATE TABLE grantexhook_events (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL)"
 
-// An index of someone else counts only if sweeps can use it.
+// The test checks that an index that someone else created counts only if sweeps can use
+// it.
 func TestMigrateBesideOtherIndexes(t *testing.T) {
 	tests := []struct {
 		name, index string
-		want        int // indexes in the end, with that of the primary key
+		want        int // indexes in the end, with the primary key's
 	}{
-		{"one that serves", "(expires, id)", 2},
+		{"one that sweeps can use", "(expires, id)", 2},
 		{"one that leaves rows out", "(expires) WHERE token = 0", 3},
 		{"one where expires comes second", "(id, expires)", 3},
 	}
@@ -221,10 +222,10 @@ func TestMigrateBesideOtherIndexes(t *testing.T) {
 	}
 }
 
-// What Migrate cannot put right, it reports.
+// The test checks that Migrate reports a table that it can't complete.
 func TestMigrateOfAnotherTable(t *testing.T) {
 	tests := []struct{ name, before, want string }{
-		{"a table of someone else", "CREATE TABLE grantexhook_events (id text)", `column "expires" does not exist`},
+		{"another table", "CREATE TABLE grantexhook_events (id text)", `column "expires" does not exist`},
 		{"a table without a column", "CREATE TABLE grantexhook_events (id text PRIMARY KEY, expires timestamptz)", "lacks a column"},
 		{"a name that is taken", "CREATE TABLE grantexhook_events_expires (id text)", "has the name of its index"},
 		{"an index of that name that leaves rows out", eventsTable + "; CREATE INDEX grantexhook_events_expires ON grantexhook_events (expires) WHERE token = 0", "has the name of its index"},

@@ -18,7 +18,7 @@ func TestMigrationFails(t *testing.T) {
 	type table struct {
 		db, admin        *sql.DB
 		dialect          sqlstore.Dialect
-		find, cure, want string // statements, and what the error says
+		find, cure, want string // statements, and the text of the error
 	}
 	tests := []struct {
 		name string

@@ -47,7 +47,7 @@ type grantStates struct {
 }
 
 // onEachGrants runs a test on SQLite, and on PostgreSQL at these isolation levels.
-// Only the commits are faster than usual, since they don't wait for the disk.
+// Commits don't wait for the disk, which saves time.
 func onEachGrants(t *testing.T, isolations []string, test func(*testing.T, grantStates)) {
 	statements := constants(t, "../../sqlstore/example_grants_test.go")
 	for _, name := range []string{"createGrants", "grantCreated", "grantRevoked", "grantEnded"} {

@@ -14,7 +14,7 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// row returns what stands in the table, with the seconds until it expires.
+// row returns the token of a row, and the seconds until it expires.
 func (b sqlBackend) row(t *testing.T, id string) (token int64, left float64) {
 	t.Helper()
 	until := map[sqlstore.Dialect]string{
@@ -25,7 +25,7 @@ func (b sqlBackend) row(t *testing.T, id string) (token int64, left float64) {
 	return token, left
 }
 
-// A row expires when it should, to a fraction of a second.
+// The test checks that a row expires when it should, to a fraction of a second.
 func TestSQLStoreExpiry(t *testing.T) {
 	ctx := t.Context()
 	tests := []struct {
@@ -34,7 +34,7 @@ func TestSQLStoreExpiry(t *testing.T) {
 		want  time.Duration
 	}{
 		{"Claim", func(b sqlBackend, id string) error { _, _, err := b.Claim(ctx, id, 1500*time.Millisecond); return err }, 1500 * time.Millisecond},
-		{"Claim of what has expired", func(b sqlBackend, id string) error {
+		{"Claim of an expired row", func(b sqlBackend, id string) error {
 			_, _, err := b.Claim(ctx, id, 0)
 			if err == nil {
 				_, _, err = b.Claim(ctx, id, 2500*time.Millisecond)
@@ -42,7 +42,7 @@ func TestSQLStoreExpiry(t *testing.T) {
 			return err
 		}, 2500 * time.Millisecond},
 		{"Done", func(b sqlBackend, id string) error { return b.Done(ctx, id, 90*time.Minute+500*time.Millisecond) }, 90*time.Minute + 500*time.Millisecond},
-		{"Done of what is claimed", func(b sqlBackend, id string) error {
+		{"Done of a claimed event", func(b sqlBackend, id string) error {
 			_, _, err := b.Claim(ctx, id, time.Second)
 			if err == nil {
 				err = b.Done(ctx, id, 7500*time.Millisecond)
@@ -50,7 +50,7 @@ func TestSQLStoreExpiry(t *testing.T) {
 			return err
 		}, 7500 * time.Millisecond},
 		{"Tx", func(b sqlBackend, id string) error { return b.Tx(ctx, id, effect(ctx, id)) }, 24 * time.Hour},
-		{"Tx of what is claimed", func(b sqlBackend, id string) error {
+		{"Tx of a claimed event", func(b sqlBackend, id string) error {
 			_, _, err := b.Claim(ctx, id, time.Second)
 			if err == nil {
 				err = b.Tx(ctx, id, effect(ctx, id))
@@ -72,7 +72,8 @@ func TestSQLStoreExpiry(t *testing.T) {
 	})
 }
 
-// Tokens are positive and so many that no two are the same.
+// The test checks that tokens are positive and drawn from a range so large that they
+// don't repeat.
 func TestSQLStoreTokens(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		large := 0
@@ -90,11 +91,11 @@ func TestSQLStoreTokens(t *testing.T) {
 	})
 }
 
-// Each call heeds its context, and its error says what was attempted and wraps
-// what went wrong.
+// The test checks that each call respects its context, and that its error describes
+// what was attempted and wraps the cause.
 func TestSQLStoreErrors(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
-		b.claim(t, "evt_1") // so that the next one does not sweep
+		b.claim(t, "evt_1") // so the next Claim doesn't sweep
 		calls := []struct {
 			name string
 			call func(context.Context) error
@@ -116,7 +117,7 @@ func TestSQLStoreErrors(t *testing.T) {
 
 		execSQL(t, b.db, "DROP TABLE grantexhook_events")
 		execSQL(t, b.db, "CREATE VIEW grantexhook_events AS SELECT 'evt' AS id, 1 AS token, 1 AS expires")
-		b.db.SetMaxOpenConns(1) // a transaction that stays open keeps it
+		b.db.SetMaxOpenConns(1) // a transaction that stays open would block the next call
 		for _, c := range calls {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
@@ -127,8 +128,7 @@ func TestSQLStoreErrors(t *testing.T) {
 	})
 }
 
-// Replicas that start at once, all with rows to delete, are not in one another's
-// way.
+// The test checks that replicas that start at once can all delete expired rows.
 func TestSQLStoreForgetsAtOnce(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		b.fill(t, 3000)
@@ -146,7 +146,7 @@ func TestSQLStoreForgetsAtOnce(t *testing.T) {
 	})
 }
 
-// A row that a transaction holds is left for later.
+// The test checks that a row that a transaction holds is left for later.
 func TestSQLStoreDoesNotWaitToForget(t *testing.T) {
 	db := openPostgres(t, postgres(t, nil))
 	s := newSQLStore(t, db, sqlstore.PostgreSQL)
@@ -163,7 +163,7 @@ func TestSQLStoreDoesNotWaitToForget(t *testing.T) {
 	require.NotZero(t, token)
 }
 
-// A transaction has the isolation that the database gives by default.
+// The test checks that a transaction has the database's default isolation level.
 func TestTxIsolation(t *testing.T) {
 	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
 		t.Run(isolation, func(t *testing.T) {
@@ -178,7 +178,7 @@ func TestTxIsolation(t *testing.T) {
 	}
 }
 
-// The mark stands before f is called: nobody else can begin meanwhile.
+// The test checks that the mark is written before f is called, so no one else can begin.
 func TestTxMarksFirst(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		require.NoError(t, b.Tx(t.Context(), "evt_1", func(tx *sql.Tx) error {
@@ -198,11 +198,12 @@ func TestSchemaNameIsBounded(t *testing.T) {
 	}
 }
 
-// Where transactions fail for what others read, a sweep is none of those others.
+// The test checks that a sweep doesn't make the transactions of others fail at the
+// isolation level serializable.
 func TestSQLStoreForgetsWithoutConflict(t *testing.T) {
 	url := postgres(t, map[string]string{"default_transaction_isolation": "serializable"})
 	b := newSQLBackend(t, sqlstore.PostgreSQL, func() *sql.DB { return openPostgres(t, url) })
-	b.claim(t, "evt_0") // so that this Store does not sweep
+	b.claim(t, "evt_0") // so this Store doesn't sweep
 	b.fill(t, 10)
 	replica, err := sqlstore.New(b.again(), b.dialect, nil)
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// Rows that have expired go away four times as fast as they can come.
+// The test checks that expired rows are deleted four times as fast as rows can be added.
 func TestSQLStoreForgets(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		const kept = 20
@@ -41,7 +41,7 @@ func TestSQLStoreForgets(t *testing.T) {
 	})
 }
 
-// fill adds rows that have expired, half of them done.
+// fill adds expired rows, half of them done.
 func (b sqlBackend) fill(t *testing.T, n int) {
 	t.Helper()
 	past := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "now() - interval '1 second'", sqlstore.SQLite: "unixepoch() - 1"}[b.dialect]
@@ -50,7 +50,8 @@ WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHER
 INSERT INTO grantexhook_events (id, token, expires) SELECT 'old ' || n, n % 2, `+past+` FROM numbers`)
 }
 
-// A Claim that cannot forget says so, and claims nothing.
+// The test checks that a Claim that can't delete expired rows returns an error and
+// doesn't claim the event.
 func TestSQLStoreCannotForget(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		b.fill(t, 1)
@@ -87,7 +88,7 @@ func TestMigrateAtOnce(t *testing.T) {
 	})
 }
 
-// The statements of Schema can be given to any tool that runs SQL.
+// The test checks that any tool that runs SQL can run the statements of Schema.
 func TestSchemaRuns(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		s, err := sqlstore.New(b.db, b.dialect, &sqlstore.Options{Table: "order"})
@@ -120,7 +121,8 @@ func TestTableInAnotherSchema(t *testing.T) {
 	require.True(t, done)
 }
 
-// A Claim that waited for the row counts its lease from the moment it got it.
+// The test checks that a Claim that waited for a row counts its lease from the moment it
+// got the row.
 func TestLeaseBeginsWithTheClaim(t *testing.T) {
 	t.Parallel()
 	name := randomName()
@@ -162,7 +164,7 @@ func waitUntilOneWaits(t *testing.T, db *sql.DB, name string) {
 	}, 5*time.Second, 10*time.Millisecond)
 }
 
-// An error that reaches the log holds no password.
+// The test checks that errors don't contain the password.
 func TestSQLStoreErrorsKeepThePassword(t *testing.T) {
 	db := openPostgres(t, "postgres://user:a-password@127.0.0.1:1/none?connect_timeout=2")
 	s, err := sqlstore.New(db, sqlstore.PostgreSQL, nil)
@@ -175,7 +177,7 @@ func TestSQLStoreErrorsKeepThePassword(t *testing.T) {
 	}
 }
 
-// withoutSelect leaves out the lock, which a DO block would have to PERFORM.
+// withoutSelect removes the lock, since a DO block would have to PERFORM it.
 func withoutSelect(schema string) string {
 	_, rest, _ := strings.Cut(schema, "\n")
 	return rest

@@ -18,7 +18,7 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// A sqlBackend is a database with a Store and a table of the user's in it.
+// A sqlBackend is a database with a Store and a table of the user.
 type sqlBackend struct {
 	*sqlstore.Store
 	dialect sqlstore.Dialect
@@ -101,7 +101,7 @@ func TestTx(t *testing.T) {
 			if err := b.Tx(ctx, "evt_1", fails(ctx, "evt_1")); err != errFailed {
 				return nil
 			}
-			return errors.New("the error is not that of f as it is")
+			return errors.New("Tx didn't return the error of f as it is")
 		}, effect, nil, 1, true},
 		{"a mark that has expired", func(b sqlBackend, ctx context.Context) error { return b.Done(ctx, "evt_1", 0) }, effect, nil, 1, true},
 		{"a failure", nil, fails, errFailed, 0, false},
@@ -166,8 +166,8 @@ func TestTxRollsBack(t *testing.T) {
 	})
 }
 
-// Of many transactions for an event at once, from several processes' pools, one
-// calls its function; the others wait for it and then find the event done.
+// The test checks that of many transactions for an event at the same time, in two
+// pools, one calls its function. The others wait for it and then find the event done.
 func TestTxAtOnce(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		other, err := sqlstore.New(b.again(), b.dialect, nil)
@@ -196,8 +196,8 @@ func TestTxAtOnce(t *testing.T) {
 	})
 }
 
-// While a transaction is open, another one for the same event waits, and so does
-// a Claim; what they find depends on how it ends.
+// The test checks that while a transaction is open, a second one for the same event
+// waits, and so does a Claim. What they find depends on how the first one ends.
 func TestTxIsWaitedFor(t *testing.T) {
 	errFailed := errors.New("failed")
 	tests := []struct {
@@ -220,7 +220,7 @@ func TestTxIsWaitedFor(t *testing.T) {
 					case err != nil:
 						t.Error(err)
 					case !ended.Load():
-						t.Error(id, "was not waited for")
+						t.Error("the transaction of", id, "wasn't waited for")
 					case done != (test.err == nil):
 						t.Errorf("%s: done is %t", id, done)
 					}
@@ -252,8 +252,8 @@ func TestTxIsWaitedFor(t *testing.T) {
 	})
 }
 
-// An attempt that was slower than its lease finds that another one has handled
-// the event.
+// The test checks that an attempt that was slower than its lease finds the event done
+// by another attempt.
 func TestTxOfAnAttemptThatLostItsClaim(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		first, _, err := b.Claim(t.Context(), "evt_1", 0)
@@ -271,8 +271,8 @@ func TestTxOfAnAttemptThatLostItsClaim(t *testing.T) {
 	})
 }
 
-// What fails at the commit leaves neither the rows nor the mark, and f is not
-// called again.
+// The test checks that a failed commit leaves neither the rows nor the mark, and that f
+// isn't called again.
 func TestTxFailsToCommit(t *testing.T) {
 	url := postgres(t, nil)
 	db := openPostgres(t, url)
@@ -288,8 +288,8 @@ func TestTxFailsToCommit(t *testing.T) {
 	require.NoError(t, s.Tx(t.Context(), "evt_1", effect(t.Context(), "evt_1")))
 }
 
-// Where others can make a commit fail, f is called once all the same, and the
-// error tells what happened.
+// The test checks that f is called once even if others make the commit fail, and that
+// the error has the SQLSTATE.
 func TestTxAtSerializable(t *testing.T) {
 	url := postgres(t, map[string]string{"default_transaction_isolation": "serializable"})
 	b := newSQLBackend(t, sqlstore.PostgreSQL, func() *sql.DB { return openPostgres(t, url) })
