@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -13,10 +15,10 @@ import (
 // An action is a command whose flags have been parsed.
 type action func(ctx context.Context, args []string) error
 
-// A command is what the first words of the arguments name.
+// A command is named by the first words of the arguments.
 type command struct {
 	name     string // of one or two words
-	args     string // after the flags, for people
+	args     string // after the flags, for help
 	min, max int    // how many args; no limit if max is negative
 	about    string
 	examples string
@@ -83,7 +85,7 @@ func (c command) hasFlags() (has bool) {
 	return has
 }
 
-// flags returns those of c, to be shown on w.
+// flags returns the flags of c, which print to w.
 func (c command) flags(w io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(w)
@@ -110,16 +112,16 @@ func indent(text string) string {
 
 const overview = `usage: grantexhook COMMAND [flags] [arguments]
 
-Webhooks of Grantex in local development.
+Grantex webhooks in local development: receive, send, forward and verify them.
 
 commands:
 `
 
 const environment = `
 environment:
-  GRANTEX_WEBHOOK_SECRET  of the endpoint; or GRANTEX_WEBHOOK_SECRET_FILE, a file with it
-  GRANTEX_API_KEY         of the account; or GRANTEX_API_KEY_FILE
-  GRANTEX_URL             of the API, https://api.grantex.dev if unset
+  GRANTEX_WEBHOOK_SECRET  the endpoint's secret; or GRANTEX_WEBHOOK_SECRET_FILE, a file with it
+  GRANTEX_API_KEY         the account's API key; or GRANTEX_API_KEY_FILE
+  GRANTEX_URL             where the API is, https://api.grantex.dev if unset
 
 examples:
   grantexhook listen
@@ -127,10 +129,10 @@ examples:
   grantexhook forward http://127.0.0.1:8080/webhooks/grantex
 
 'grantexhook help COMMAND' shows the flags and examples of a command.
-Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+Exit status: 0 done, 1 failed or rejected, 2 wrong usage.
 `
 
-// help shows how to use the command that words name, or which commands there are.
+// help shows how to use the command that words name, or lists the commands.
 func (a *app) help(words []string) error {
 	all := commands()
 	if len(words) > 0 {
@@ -153,47 +155,33 @@ func (a *app) help(words []string) error {
 	return t.Flush()
 }
 
-// suggest names the command that is nearest to what was typed, or says where to
-// look.
+// suggest returns the command whose name begins with what was typed, or otherwise.
 func suggest(typed, otherwise string) string {
-	best, nearest := 3, ""
 	for _, c := range commands() {
-		for _, name := range []string{c.name, strings.Fields(c.name)[0]} {
-			if d := distance(typed, name); d < best || strings.HasPrefix(name, typed) && best == 3 {
-				best, nearest = min(d, 2), name
-			}
+		if typed != "" && strings.HasPrefix(c.name, typed) {
+			return "did you mean 'grantexhook " + c.name + "'?"
 		}
 	}
-	if nearest == "" {
-		return otherwise
-	}
-	return "did you mean 'grantexhook " + nearest + "'?"
+	return otherwise
 }
 
-// distance is the number of letters to insert, delete or replace, or of
-// neighbours to swap, that make a into b.
-func distance(a, b string) int {
-	before, above := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range above {
-		above[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			row[j+1] = min(above[j+1]+1, row[j]+1, above[j]+differ(a[i], b[j]))
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
+func versionCommand() command {
+	return command{
+		name:  "version",
+		about: "Print the version of this program.",
+		setup: func(a *app, _ *flag.FlagSet) action {
+			return func(context.Context, []string) error {
+				info, _ := debug.ReadBuildInfo()
+				fmt.Fprintf(a.stdout, "grantexhook %s %s %s/%s\n", version(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				return nil
 			}
-		}
-		before, above = above, row
+		},
 	}
-	return above[len(b)]
 }
 
-func differ(a, b byte) int {
-	if a == b {
-		return 0
+func version(info *debug.BuildInfo) string {
+	if info == nil || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
 	}
-	return 1
+	return info.Main.Version
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
+	"iter"
 	"strings"
 	"sync"
 	"time"
@@ -15,39 +13,31 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// A head is what is known of an event without its data.
-type head struct {
-	ID   string `json:"id"`
-	Type string `json:"type"`
-}
-
 var errInterrupted = errors.New("interrupted")
 
-// A courier delivers events to one URL and tells how they are answered. It is
-// safe for concurrent use.
+// A courier delivers events to one receiver.
 type courier struct {
-	*app
-	url    *url.URL
-	secret string
-	legacy bool
-	skew   time.Duration
+	parcel sender.Parcel // without a body
 	retry  retrying
-	json   bool
-
-	mu   sync.Mutex
-	last sender.Attempt // that failed
 }
 
-// An attemptLine is an attempt for scripts.
-type attemptLine struct {
-	EventID      string  `json:"eventId"`
-	EventType    string  `json:"eventType"`
-	Attempt      int     `json:"attempt"`
-	Delivered    bool    `json:"delivered"`
-	Status       int     `json:"status,omitempty"` // left out if there was no whole answer
-	Answer       string  `json:"answer,omitempty"` // a Dispatcher's outcome, such as "duplicate"
-	Error        string  `json:"error,omitempty"`
-	Milliseconds float64 `json:"milliseconds"`
+// attempts yields the attempts to deliver an event, which are numbered from 1. It
+// ends when one succeeds, when no more are due, or when ctx ends.
+func (c *courier) attempts(ctx context.Context, body []byte) iter.Seq2[int, sender.Attempt] {
+	parcel := c.parcel
+	parcel.Body, parcel.Soonest = body, c.retry == retrySoonest
+	return func(yield func(int, sender.Attempt) bool) {
+		n := 0
+		for a := range parcel.Attempts(ctx) {
+			n++
+			if a.Err != nil && ctx.Err() != nil {
+				a.Err = errInterrupted
+			}
+			if !yield(n, a) || c.retry == retryNever {
+				return
+			}
+		}
+	}
 }
 
 // retrying is how a courier retries.
@@ -79,42 +69,61 @@ func retryFlag(fs *flag.FlagSet, r *retrying) {
 	})
 }
 
-// deliver reports whether the event was delivered.
-func (c *courier) deliver(ctx context.Context, e head, body []byte) bool {
-	d := &sender.Parcel{URL: c.url, Secret: c.secret, Body: body, Legacy: c.legacy, Skew: c.skew, Soonest: c.retry == retrySoonest, Dial: c.dial}
-	n := 0
-	for a := range d.Attempts(ctx) {
-		n++
-		if a.Err != nil && ctx.Err() != nil {
-			a.Err = errInterrupted
-		}
-		c.tell(e, n, a)
-		switch {
-		case a.Delivered():
-			return true
-		case c.retry == retryNever || a.Crashes() || n == sender.MaxAttempts:
-			return false
-		case n == 1 && ctx.Err() == nil:
-			c.note("retrying %s; attempts are %s s apart", printable(e.ID), c.retry.gaps())
-		}
-	}
-	return false
+// A printer prints attempts. It is safe for concurrent use.
+type printer struct {
+	*app
+	json bool
+
+	mu   sync.Mutex
+	last sender.Attempt // that failed
 }
 
-func (c *courier) tell(e head, n int, a sender.Attempt) {
-	if !a.Delivered() {
-		c.mu.Lock()
-		c.last = a
-		c.mu.Unlock()
+// An attemptLine is an attempt for scripts.
+type attemptLine struct {
+	EventID      string  `json:"eventId"`
+	EventType    string  `json:"eventType"`
+	Attempt      int     `json:"attempt"`
+	Delivered    bool    `json:"delivered"`
+	Status       int     `json:"status,omitempty"` // left out if there was no whole response
+	Answer       string  `json:"answer,omitempty"` // see word
+	Error        string  `json:"error,omitempty"`
+	Milliseconds float64 `json:"milliseconds"`
+}
+
+// deliver prints the attempts to deliver an event, and reports whether it was
+// delivered.
+func (p *printer) deliver(ctx context.Context, c *courier, e head, body []byte) (delivered bool) {
+	for n, a := range c.attempts(ctx, body) {
+		p.print(e, n, a)
+		delivered = a.Delivered()
+		if n == 1 && c.retry != retryNever && !delivered && !a.Crashes() && ctx.Err() == nil {
+			p.note("retrying %s; attempts are %s s apart", printable(e.ID), c.retry.gaps())
+		}
 	}
-	if c.json {
-		writeJSON(c.stdout, line(e, n, a))
+	return delivered
+}
+
+func (p *printer) print(e head, n int, a sender.Attempt) {
+	if !a.Delivered() {
+		p.mu.Lock()
+		p.last = a
+		p.mu.Unlock()
+	}
+	if p.json {
+		writeJSON(p.stdout, line(e, n, a))
 	} else {
-		fmt.Fprintf(c.stdout, "%s  %s  attempt %d  %s  %v\n", printable(e.ID), printable(e.Type), n, answer(a), a.Took.Round(100*time.Microsecond))
+		fmt.Fprintf(p.stdout, "%s  %s  attempt %d  %s  %v\n", printable(e.ID), printable(e.Type), n, answer(a), a.Took.Round(100*time.Microsecond))
 	}
 	if a.Crashes() {
-		c.note("WARNING: an answer of %d crashes the sender of Grantex, again and again: never answer 204, 205 or 304", a.Status)
+		p.note("WARNING: an answer of %d crashes the sender of Grantex, again and again: never answer 204, 205 or 304", a.Status)
 	}
+}
+
+// failed returns the last attempt that failed.
+func (p *printer) failed() sender.Attempt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
 }
 
 func line(e head, n int, a sender.Attempt) attemptLine {
@@ -138,39 +147,13 @@ func answer(a sender.Attempt) string {
 	return fmt.Sprintf("%d not delivered", a.Status)
 }
 
-// word returns the response's body if it's one word, such as "handled".
+// word returns the response's body if it's a word, for example a Dispatcher's
+// "handled" or "duplicate".
 func word(a sender.Attempt) string {
+	const letters = "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	text := strings.TrimSpace(a.Excerpt)
-	if len(text) > 32 || strings.ContainsFunc(text, func(r rune) bool { return r != '_' && (r < 'A' || r > 'z' || r > 'Z' && r < 'a') }) {
+	if len(text) > 32 || strings.Trim(text, letters) != "" {
 		return ""
 	}
 	return text
-}
-
-// hint says what to do about the last attempt that failed.
-func (c *courier) hint() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch a := c.last; {
-	case a.Crashes():
-		return "answer 200, with a short body"
-	case a.Err == errInterrupted:
-		return ""
-	case isDial(a.Err):
-		return "is the receiver running? grantexhook listen is one"
-	case errors.Is(a.Err, context.DeadlineExceeded):
-		return "Grantex waits ten seconds for the whole answer"
-	case a.Status == http.StatusUnauthorized:
-		return "does the receiver have the same secret, and the right time?"
-	case a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed:
-		return "is the path right?"
-	case a.Status >= 300 && a.Status < 400:
-		return "Grantex follows no redirect: is the URL right, to the slash at its end?"
-	}
-	return "the log of the receiver says more"
-}
-
-func isDial(err error) bool {
-	e, ok := errors.AsType[*net.OpError](err)
-	return ok && e.Op == "dial"
 }

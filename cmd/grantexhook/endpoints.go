@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,25 +15,25 @@ import (
 	"grantex.dev/grantexhook/grantexapi"
 )
 
-// An account is a command that asks the API about the endpoints of one.
-type account struct {
+// An accountCmd is one of the commands that call the API.
+type accountCmd struct {
 	*app
 	keyFile *string
 	json    bool
 }
 
-func newAccount(a *app, fs *flag.FlagSet) *account {
-	c := &account{app: a, keyFile: fileFlag(fs, "api-key", "API key")}
-	fs.BoolVar(&c.json, "json", false, "print JSON, one object on a line")
+func newAccountCmd(a *app, fs *flag.FlagSet) *accountCmd {
+	c := &accountCmd{app: a, keyFile: fileFlag(fs, "api-key", "API key")}
+	fs.BoolVar(&c.json, "json", false, "print JSON, one object per line")
 	return c
 }
 
 func endpointsListCommand() command {
 	return command{
 		name:     "endpoints list",
-		about:    "List the endpoints of the account, the newest first.",
+		about:    "List the account's endpoints, the newest first.",
 		examples: `grantexhook endpoints list -json | jq -r .id`,
-		setup:    func(a *app, fs *flag.FlagSet) action { return newAccount(a, fs).list },
+		setup:    func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).list },
 	}
 }
 
@@ -39,11 +43,11 @@ func endpointsCreateCommand() command {
 		args: "URL [TYPE...]",
 		min:  1, max: -1,
 		about: `Create an endpoint and print its secret, which Grantex shows only this once.
-Without types it is subscribed to all three. Standard output gets the secret
-alone, with -json an object with all of the endpoint.`,
+Without types it's subscribed to all three. Standard output gets the secret
+alone, or the whole endpoint with -json.`,
 		examples: `GRANTEX_WEBHOOK_SECRET=$(grantexhook endpoints create https://example.com/webhooks/grantex)
 grantexhook endpoints create https://example.com/webhooks/grantex grant.revoked > secret.txt`,
-		setup: func(a *app, fs *flag.FlagSet) action { return newAccount(a, fs).create },
+		setup: func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).create },
 	}
 }
 
@@ -52,9 +56,9 @@ func endpointsDeleteCommand() command {
 		name: "endpoints delete",
 		args: "ID",
 		min:  1, max: 1,
-		about:    "Delete an endpoint, and drop what is still to be delivered to it.",
+		about:    "Delete an endpoint and drop its pending deliveries.",
 		examples: `grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS`,
-		setup:    func(a *app, fs *flag.FlagSet) action { return newAccount(a, fs).delete },
+		setup:    func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).delete },
 	}
 }
 
@@ -63,17 +67,17 @@ func endpointsRotateCommand() command {
 		name: "endpoints rotate",
 		args: "ID",
 		min:  1, max: 1,
-		about: `Create a twin of an endpoint, with a secret of its own.
-The old endpoint stays as it is: delete it once the receiver accepts the new
-secret and nothing is pending for the old one. Standard output gets the secret
-alone, with -json an object with all of the twin.`,
+		about: `Create a twin of an endpoint, with a new secret.
+The old endpoint stays as it is. Delete it once the receiver accepts the new
+secret and the old one has no pending deliveries. Standard output gets the
+secret alone, or the whole twin with -json.`,
 		examples: `NEW=$(grantexhook endpoints rotate wh_01M843FY8CJPK8WASNGA0PFDVS)`,
-		setup:    func(a *app, fs *flag.FlagSet) action { return newAccount(a, fs).rotate },
+		setup:    func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).rotate },
 	}
 }
 
-func (c *account) list(ctx context.Context, _ []string) error {
-	client, err := c.client(*c.keyFile, nil)
+func (c *accountCmd) list(ctx context.Context, _ []string) error {
+	client, err := c.api(*c.keyFile)
 	if err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func (c *account) list(ctx context.Context, _ []string) error {
 	}
 	if c.json {
 		for _, e := range all {
-			writeJSON(c.stdout, e) // without a secret, which List does not know
+			writeJSON(c.stdout, e) // without a secret, which List does not return
 		}
 		return nil
 	}
@@ -99,11 +103,11 @@ func (c *account) list(ctx context.Context, _ []string) error {
 	return t.Flush()
 }
 
-func (c *account) create(ctx context.Context, args []string) error {
+func (c *accountCmd) create(ctx context.Context, args []string) error {
 	if _, err := receiverURL(args[0]); err != nil {
 		return err
 	}
-	client, err := c.client(*c.keyFile, nil)
+	client, err := c.api(*c.keyFile)
 	if err != nil {
 		return err
 	}
@@ -119,8 +123,8 @@ func (c *account) create(ctx context.Context, args []string) error {
 	return c.reveal(e)
 }
 
-func (c *account) delete(ctx context.Context, args []string) error {
-	client, err := c.client(*c.keyFile, nil)
+func (c *accountCmd) delete(ctx context.Context, args []string) error {
+	client, err := c.api(*c.keyFile)
 	if err != nil {
 		return err
 	}
@@ -134,8 +138,8 @@ func (c *account) delete(ctx context.Context, args []string) error {
 	return nil
 }
 
-func (c *account) rotate(ctx context.Context, args []string) error {
-	client, err := c.client(*c.keyFile, nil)
+func (c *accountCmd) rotate(ctx context.Context, args []string) error {
+	client, err := c.api(*c.keyFile)
 	if err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func (c *account) rotate(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c.note("created %s, a twin of %s, which stays: every event is delivered by both", printable(twin.ID), printable(args[0]))
+	c.note("created %s, a twin of %s, which stays: both deliver every event", printable(twin.ID), printable(args[0]))
 	if err := c.reveal(twin); err != nil {
 		return err
 	}
@@ -161,16 +165,96 @@ type newEndpoint struct {
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-// reveal prints a secret that nobody will show again.
-func (c *account) reveal(e *grantexapi.Endpoint) error {
-	c.note("this is its secret, which nobody shows again: keep it now")
+// reveal prints a secret that can't be had again.
+func (c *accountCmd) reveal(e *grantexapi.Endpoint) error {
+	c.note("this is its secret, which is shown only once: keep it now")
 	if c.json {
 		writeJSON(c.stdout, newEndpoint{e.ID, e.URL, e.Events, string(e.Secret), e.CreatedAt})
 	} else {
-		fmt.Fprintln(c.stdout, string(e.Secret))
+		fmt.Fprintln(c.stdout, printable(string(e.Secret)))
 	}
 	if err := c.stdout.failure(); err != nil {
-		return failed(err, "the secret is lost: grantexhook endpoints delete "+printable(e.ID)+", and begin again")
+		return failed(err, "the secret is lost: grantexhook endpoints delete "+printable(e.ID)+", and start over")
 	}
 	return nil
+}
+
+func deliveriesCommand() command {
+	return command{
+		name: "deliveries",
+		args: "ID",
+		min:  1, max: 1,
+		about: `List an endpoint's deliveries, made and pending, the newest first.
+If the API has had enough calls, the command waits as long as the API asks for
+and goes on.`,
+		examples: `grantexhook deliveries wh_01M843FY8CJPK8WASNGA0PFDVS
+grantexhook deliveries -status failed -json wh_01M843FY8CJPK8WASNGA0PFDVS | jq -r .eventId`,
+		setup: func(a *app, fs *flag.FlagSet) action {
+			c := newAccountCmd(a, fs)
+			status := fs.String("status", "", "only those with this `STATUS`: pending, delivered or failed")
+			return func(ctx context.Context, args []string) error { return c.deliveries(ctx, args[0], *status) }
+		},
+	}
+}
+
+const (
+	maxTries = 5                // at one page of deliveries
+	maxPause = 15 * time.Minute // between them; Grantex asks for a minute
+)
+
+func (c *accountCmd) deliveries(ctx context.Context, id, status string) error {
+	if !slices.Contains([]string{"", grantexapi.StatusPending, grantexapi.StatusDelivered, grantexapi.StatusFailed}, status) {
+		return usageError(fmt.Sprintf("there is no status %q", status), "pending, delivered or failed")
+	}
+	client, err := c.api(*c.keyFile)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	defer t.Flush() // what came before an error is shown too
+	n, tries := 0, 0
+	for d, err := range client.Deliveries(ctx, id, status) {
+		if err == nil {
+			c.row(t, n, d)
+			n, tries = n+1, 0
+			continue
+		}
+		if tries++; tries == maxTries || !c.pause(ctx, err) {
+			return err
+		}
+	}
+	if n == 0 {
+		c.note("there are no such deliveries")
+	}
+	return ctx.Err()
+}
+
+// pause waits until the call that failed may succeed. It reports whether there is
+// reason to try.
+func (c *accountCmd) pause(ctx context.Context, err error) bool {
+	e, ok := errors.AsType[*grantexapi.Error](err)
+	if !ok || e.StatusCode < 500 && !slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode) {
+		return false
+	}
+	wait := min(cmp.Or(e.RetryAfter, 5*time.Second), maxPause)
+	c.note("%s; going on in %v", oneLine(err.Error()), wait.Round(time.Second))
+	select {
+	case <-time.After(wait):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// row prints a delivery. The table begins with a header.
+func (c *accountCmd) row(t *tabwriter.Writer, n int, d grantexapi.Delivery) {
+	if c.json {
+		writeJSON(c.stdout, d)
+		return
+	}
+	if n == 0 {
+		fmt.Fprintln(t, "CREATED\tEVENT\tTYPE\tSTATUS\tATTEMPTS\tLAST ERROR")
+	}
+	fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d/%d\t%s\n", d.CreatedAt.UTC().Format(time.RFC3339), printable(d.EventID), printable(d.EventType),
+		printable(d.Status), d.Attempts, d.MaxAttempts, printable(d.LastError))
 }

@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -114,7 +119,6 @@ func TestAPI(t *testing.T) {
 			[]string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100&status=failed"}},
 		{"deliveries-json", "deliveries -json wh_1", map[string]string{"GET": "deliveries-flaky-endpoint"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
 		{"deliveries-none", "deliveries wh_1", map[string]string{"GET": "deliveries-empty"}, exitDone, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
-		{"deliveries-too-often", "deliveries wh_1", map[string]string{"GET": "plan-bucket-list-101"}, exitFailed, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
 		{"deliveries-unknown", "deliveries wh_1", map[string]string{"GET": "deliveries-404-unknown"}, exitFailed, []string{"GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"}},
 	}
 	for _, tt := range tests {
@@ -130,7 +134,140 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-// TestSecretAlone holds that a shell can take the secret from standard output.
+// TestDeliveriesGoOn checks that a rate limit delays a long list and doesn't end it.
+func TestDeliveriesGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const all, window = 1500, 10
+		calls := 0
+		s := session{env: map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": "http://api.test"}}
+		s.dial = serveMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if calls++; calls%(window+1) == 0 {
+				refuse(http.StatusTooManyRequests, `{"message":"Slow down"}`, "Retry-After", "42")(w, r)
+				return
+			}
+			page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+			var list []string
+			for i := range 100 {
+				list = append(list, fmt.Sprintf(`{"id":"whd_%d","eventId":"evt_%d"}`, page, (page-1)*100+i))
+			}
+			fmt.Fprintf(w, `{"deliveries":[%s],"total":%d,"page":%d}`, strings.Join(list, ","), all, page)
+		}))
+		start := time.Now()
+		r := s.run(t.Context(), "deliveries", "-json", "wh_1")
+		require.Equal(t, exitDone, r.status, r.stderr)
+		require.Equal(t, all, strings.Count(r.stdout, "\n"))
+		for i := range all {
+			require.Equal(t, 1, strings.Count(r.stdout, fmt.Sprintf(`"evt_%d"`, i)))
+		}
+		require.Equal(t, "the API answered 429: Slow down; going on in 42s\n", r.stderr)
+		require.Equal(t, 42*time.Second, time.Since(start))
+	})
+}
+
+// TestDeliveriesGiveUp checks that a limit that stays, and what no wait cures, end
+// the command.
+func TestDeliveriesGiveUp(t *testing.T) {
+	tests := []struct {
+		name   string
+		answer http.Handler
+		took   time.Duration
+	}{
+		{"too-often", exchanges(t)["plan-bucket-list-101"], 4 * 59 * time.Second},
+		{"unavailable", refuse(503, "<title>Sorry</title>"), 4 * 5 * time.Second},
+		{"asked-to-wait-for-ever", refuse(429, "", "Retry-After", "99999999999999999"), 4 * 15 * time.Minute},
+		{"forbidden", refuse(403, "", "Retry-After", "60"), 0},
+		{"not-json", refuse(200, "<html>"), 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := session{env: map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": "http://api.test"}, dial: serveMemory(t, tt.answer)}
+				start := time.Now()
+				r := s.run(t.Context(), "deliveries", "wh_1")
+				require.Equal(t, exitFailed, r.status)
+				require.Equal(t, tt.took, time.Since(start))
+				golden(t, "api-deliveries-"+tt.name, r.String())
+			})
+		})
+	}
+}
+
+// TestDeliveriesInterrupted checks that an interrupt also ends the wait.
+func TestDeliveriesInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		s := session{env: map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": "http://api.test"}, dial: serveMemory(t, refuse(429, "", "Retry-After", "60"))}
+		start := time.Now()
+		r := s.run(ctx, "deliveries", "wh_1")
+		require.Equal(t, exitFailed, r.status)
+		require.Equal(t, 20*time.Second, time.Since(start))
+	})
+}
+
+// TestTryAgain checks that the hint names a time that makes sense.
+func TestTryAgain(t *testing.T) {
+	tests := []struct {
+		name, after, want string
+	}{
+		{"given", "59", "hint: try again in 59s\n"},
+		{"not given", "", "hint: try again in a minute\n"},
+		{"none", "0", "hint: try again in a minute\n"},
+		{"for ever", "99999999999999999", "hint: try again in an hour\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := httptest.NewServer(refuse(429, "", "Retry-After", tt.after))
+			defer s.Close()
+			r := session{env: map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": s.URL}}.run(t.Context(), "endpoints", "list")
+			require.Equal(t, exitFailed, r.status)
+			require.Contains(t, r.stderr, tt.want)
+		})
+	}
+}
+
+// TestHostileAPI checks that what the API returns can't act on the terminal.
+func TestHostileAPI(t *testing.T) {
+	const evil = `\u001b[31m\nforged \u009b2J \u202eRTL`
+	endpoint := `{"id":"wh_` + evil + `","url":"http://h/` + evil + `","events":["` + evil + `"],"secret":"` + evil + `","createdAt":"2026-11-23T12:01:56.867Z"}`
+	delivery := `{"id":"whd_1","eventId":"` + evil + `","eventType":"` + evil + `","status":"` + evil + `","lastError":"` + evil + `","url":"` + evil + `"}`
+	answers := map[string]string{
+		"GET /v1/webhooks":                 `{"webhooks":[` + endpoint + `]}`,
+		"POST /v1/webhooks":                endpoint,
+		"GET /v1/webhooks/wh_1/deliveries": `{"deliveries":[` + delivery + `],"total":1,"page":1}`,
+		"DELETE /v1/webhooks/wh_1":         `{}`,
+		"GET /v1/webhooks/wh_2/deliveries": "",
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text := answers[r.Method+" "+r.URL.Path]; text != "" {
+			io.WriteString(w, text)
+			return
+		}
+		refuse(403, `{"message":"`+evil+`","code":"`+evil+`","requestId":"`+evil+`"}`)(w, r)
+	}))
+	defer s.Close()
+	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete wh_1", "deliveries wh_1", "deliveries wh_2"} {
+		for _, asJSON := range []bool{false, true} {
+			t.Run(fmt.Sprint(args, " ", asJSON), func(t *testing.T) {
+				words := strings.Fields(args)
+				if asJSON {
+					words = append(words, "-json")
+				}
+				r := session{env: map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": s.URL}}.run(t.Context(), words...)
+				for line := range strings.Lines(r.stdout + r.stderr) {
+					require.False(t, strings.HasPrefix(line, "forged"), "%q", line)
+					require.False(t, strings.ContainsFunc(strings.TrimSuffix(line, "\n"), isStrange), "%q", line)
+				}
+				if asJSON && r.status == exitDone && args != "endpoints delete wh_1" {
+					require.True(t, json.Valid([]byte(r.stdout)))
+					require.Contains(t, r.stdout, evil, "it's the same text, escaped")
+				}
+			})
+		}
+	}
+}
+
+// TestSecretAlone checks that a shell can take the secret from standard output.
 func TestSecretAlone(t *testing.T) {
 	a := serveAPI(t, map[string]string{"POST": "webhook-create-ok-all"})
 	file := filepath.Join(t.TempDir(), "key")
@@ -150,7 +287,7 @@ func TestSecretThatCouldNotBeWritten(t *testing.T) {
 	var stderr bytes.Buffer
 	status := run(t.Context(), []string{"endpoints", "create", "http://h"}, func(name string) string { return s.env[name] }, nil, brokenPipe{}, &stderr)
 	require.Equal(t, exitFailed, status)
-	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS, and begin again\n")
+	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS, and start over\n")
 }
 
 // TestCommandsNeedAKey holds for every command that calls the API.

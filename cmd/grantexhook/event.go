@@ -9,14 +9,40 @@ import (
 	"time"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/sender"
 )
 
-// eventTypes are those that an endpoint can subscribe to.
+// A head is an event without its data.
+type head struct {
+	ID   string `json:"id"`
+	Type string `json:"type"`
+}
+
+// eventTypes returns what an endpoint can subscribe to.
 func eventTypes() []string {
 	return []string{grantexhook.TypeGrantCreated, grantexhook.TypeGrantRevoked, grantexhook.TypeTokenIssued}
 }
 
-// jsonLine returns body as a line, byte for byte unless it is several.
+// sample returns what makes the data of a sample event.
+func sample(eventType string) (func(time.Time) any, error) {
+	switch eventType {
+	case grantexhook.TypeGrantCreated:
+		return func(at time.Time) any {
+			return grantexhook.GrantCreated{GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at), PrincipalID: "user_sample",
+				Scopes: []string{"calendar:read", "email:send"}, ExpiresAt: at.Add(24 * time.Hour)}
+		}, nil
+	case grantexhook.TypeGrantRevoked:
+		return func(at time.Time) any { return grantexhook.GrantRevoked{GrantID: sender.NewID("grnt_", at)} }, nil
+	case grantexhook.TypeTokenIssued:
+		return func(at time.Time) any {
+			return grantexhook.TokenIssued{TokenID: sender.NewID("tok_", at), GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at), PrincipalID: "user_sample",
+				Scopes: []string{"calendar:read"}, ExpiresAt: at.Add(time.Hour)}
+		}, nil
+	}
+	return nil, usageError(fmt.Sprintf("there is no sample of %q", eventType), "samples are "+strings.Join(eventTypes(), ", ")+"; any other type needs -data FILE")
+}
+
+// jsonLine returns body as one line, byte for byte unless it has several.
 func jsonLine(body []byte) []byte {
 	line := bytes.NewBuffer(make([]byte, 0, len(body)+1))
 	if !bytes.ContainsAny(body, "\r\n") || json.Compact(line, body) != nil {
@@ -41,13 +67,13 @@ func describe(body []byte, signed string) string {
 	return b.String()
 }
 
-// A field is one of an object, in its place.
+// A field is one field of a JSON object.
 type field struct {
 	name  string
 	value json.RawMessage
 }
 
-// fields returns those of an object, in their order; none if it is no object.
+// fields returns the fields of an object in their order.
 func fields(object []byte) (all []field) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
@@ -64,7 +90,7 @@ func fields(object []byte) (all []field) {
 	return all
 }
 
-// text shows a value: strings without their quotes, if they are harmless.
+// text shows a value. Strings are shown without quotes if they're harmless.
 func (f field) text() string {
 	var one string
 	var list []string

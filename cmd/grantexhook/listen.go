@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"grantex.dev/grantexhook"
@@ -20,7 +22,7 @@ const (
 	defaultAddr = "127.0.0.1:8080"
 	defaultPath = "/webhooks/grantex"
 
-	// stopTimeout is for the deliveries that are being handled.
+	// stopTimeout is how long deliveries may take after an interrupt.
 	stopTimeout = 10 * time.Second
 )
 
@@ -28,48 +30,56 @@ func listenCommand() command {
 	return command{
 		name: "listen",
 		about: `Receive deliveries, verify them and print each event.
-Without a secret it makes one and says how to send to it. What it refuses, and
-events that come again, are told on standard error.`,
+Without a secret it makes one, and shows how to send to it. Rejected deliveries
+and duplicates are reported on standard error.`,
 		examples: `grantexhook listen
 GRANTEX_WEBHOOK_SECRET_FILE=secret.txt grantexhook listen -addr 127.0.0.1:9000
 grantexhook listen -json | jq .data.grantId`,
 		setup: func(a *app, fs *flag.FlagSet) action {
-			l := &listener{app: a}
-			fs.StringVar(&l.addr, "addr", defaultAddr, "listen on `HOST:PORT`")
-			fs.StringVar(&l.path, "path", defaultPath, "take deliveries at `PATH`")
-			fs.BoolVar(&l.json, "json", false, "print the body of each event on a line of its own")
-			l.secretFile = fileFlag(fs, "secret", "secret")
-			return l.run
+			c := &listenCmd{app: a}
+			fs.StringVar(&c.addr, "addr", defaultAddr, "listen on `HOST:PORT`; port 0 is any free port")
+			fs.StringVar(&c.path, "path", defaultPath, "receive deliveries at `PATH`")
+			fs.BoolVar(&c.json, "json", false, "print the body of each event on one line")
+			c.secretFile = fileFlag(fs, "secret", "secret")
+			return c.run
 		},
 	}
 }
 
-// A listener is the command listen.
-type listener struct {
+// A listenCmd is the command listen.
+type listenCmd struct {
 	*app
 	addr, path string
 	json       bool
 	secretFile *string
 }
 
-func (l *listener) run(ctx context.Context, _ []string) error {
-	if !strings.HasPrefix(l.path, "/") || strings.ContainsAny(l.path, "?#") {
-		return usageError("the path must begin with / and have neither ? nor #", "grantexhook listen -path "+defaultPath)
+func (c *listenCmd) run(ctx context.Context, _ []string) error {
+	if !strings.HasPrefix(c.path, "/") || strings.ContainsAny(c.path, "?#") {
+		return usageError("the path must begin with / and must not contain ? or #", "grantexhook listen -path "+defaultPath)
 	}
-	secret, made, err := l.secretOrNew()
+	secret, made, err := c.secretOrNew()
 	if err != nil {
 		return err
 	}
-	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{Refused: l.refused, Log: slog.New(slog.DiscardHandler)})
+	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{Refused: c.rejected, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	socket, err := listenOn(l.addr)
+	socket, err := listenOn(c.addr)
 	if err != nil {
-		return failed(err, "grantexhook listen -addr 127.0.0.1:0 takes any free port")
+		return c.notListening(err)
 	}
-	l.introduce(socket.Addr(), secret, made)
-	return l.serve(ctx, socket, v.Middleware(l.dispatcher()))
+	c.introduce(socket.Addr(), secret, made)
+	return c.serve(ctx, socket, v.Middleware(c.dispatcher()))
+}
+
+func (c *listenCmd) notListening(err error) error {
+	const hint = "grantexhook listen -addr 127.0.0.1:0 takes any free port"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return failed(fmt.Errorf("the address %s is taken by another program, perhaps your receiver", c.addr), hint)
+	}
+	return failed(err, hint)
 }
 
 // listenOn uses ::1 instead of 127.0.0.1 on a machine whose loopback has only IPv6.
@@ -90,37 +100,37 @@ func hasIPv4() bool {
 	return err == nil
 }
 
-func (l *listener) secretOrNew() (secret string, made bool, err error) {
-	secret, err = l.setting("secret", *l.secretFile)
+func (c *listenCmd) secretOrNew() (secret string, made bool, err error) {
+	secret, err = c.setting("secret", *c.secretFile)
 	if err != nil || secret == "" {
 		return newSecret(), true, err
 	}
-	secret, err = l.secret(*l.secretFile)
+	secret, err = c.secret(*c.secretFile)
 	return secret, false, err
 }
 
-// newSecret makes one such as Grantex makes.
+// newSecret returns a secret like Grantex makes them.
 func newSecret() string {
 	random := make([]byte, 24)
 	rand.Read(random)
 	return hex.EncodeToString(random)
 }
 
-func (l *listener) introduce(addr net.Addr, secret string, made bool) {
-	url := "http://" + addr.String() + l.path
-	l.note("listening on %s", url)
-	l.note("send to it from another terminal:")
+func (c *listenCmd) introduce(addr net.Addr, secret string, made bool) {
+	url := "http://" + addr.String() + c.path
+	c.note("listening on %s", url)
+	c.note("send to it from another terminal:")
 	if made {
-		l.note("  export GRANTEX_WEBHOOK_SECRET=%s  # made for this run, since none was set", secret)
+		c.note("  export GRANTEX_WEBHOOK_SECRET=%s  # made for this run, since none was set", secret)
 	}
-	l.note("  grantexhook send %s %s", grantexhook.TypeGrantCreated, url)
+	c.note("  grantexhook send %s %s", grantexhook.TypeGrantCreated, url)
 }
 
-// serve answers until ctx ends, and lets the deliveries finish that are under
+// serve answers until ctx ends, and then lets the deliveries finish that are under
 // way.
-func (l *listener) serve(ctx context.Context, socket net.Listener, deliveries http.Handler) error {
+func (c *listenCmd) serve(ctx context.Context, socket net.Listener, deliveries http.Handler) error {
 	s := &http.Server{
-		Handler:           l.route(deliveries),
+		Handler:           c.route(deliveries),
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      20 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -138,38 +148,38 @@ func (l *listener) serve(ctx context.Context, socket net.Listener, deliveries ht
 	return <-stopped
 }
 
-// route says what came to the wrong place, which no other server would tell.
-func (l *listener) route(deliveries http.Handler) http.Handler {
+// route reports what came to the wrong place.
+func (c *listenCmd) route(deliveries http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusNotFound
 		switch {
-		case r.URL.Path == l.path && r.Method == http.MethodPost:
+		case r.URL.Path == c.path && r.Method == http.MethodPost:
 			deliveries.ServeHTTP(w, r)
 			return
-		case r.URL.Path == l.path:
+		case r.URL.Path == c.path:
 			w.Header().Set("Allow", http.MethodPost)
 			status = http.StatusMethodNotAllowed
 		}
-		l.note("%d to %s %s; deliveries are taken at POST %s", status, printable(r.Method), printable(r.URL.Path), l.path)
+		c.note("%d to %s %s; deliveries go to POST %s", status, printable(r.Method), printable(r.URL.Path), c.path)
 		http.Error(w, http.StatusText(status), status)
 	})
 }
 
-func (l *listener) refused(r *http.Request, reason string, err error) {
-	l.note("refused from %s: %s: %s", r.RemoteAddr, reason, oneLine(err.Error()))
+func (c *listenCmd) rejected(r *http.Request, reason string, err error) {
+	c.note("rejected from %s: %s: %s", r.RemoteAddr, reason, oneLine(err.Error()))
 }
 
-// bodyKey is that of the verified body in the context of a handler.
+// bodyKey is the key of the verified body in a handler's context.
 type bodyKey struct{}
 
-// dispatcher shows every event. The known types are decoded as in a program that
-// handles them, so that what does not fit is refused here too.
-func (l *listener) dispatcher() http.Handler {
-	d := &grantexhook.Dispatcher{Log: slog.New(slog.DiscardHandler), Trace: l.trace}
-	on[grantexhook.GrantCreated](d, l.show)
-	on[grantexhook.GrantRevoked](d, l.show)
-	on[grantexhook.TokenIssued](d, l.show)
-	d.Other = func(ctx context.Context, _ grantexhook.RawEvent) error { return l.show(ctx) }
+// dispatcher shows every event. It decodes the known types like a program that
+// handles them, and rejects what such a program would reject.
+func (c *listenCmd) dispatcher() http.Handler {
+	d := &grantexhook.Dispatcher{Log: slog.New(slog.DiscardHandler), Trace: c.trace}
+	on[grantexhook.GrantCreated](d, c.show)
+	on[grantexhook.GrantRevoked](d, c.show)
+	on[grantexhook.TokenIssued](d, c.show)
+	d.Other = func(ctx context.Context, _ grantexhook.RawEvent) error { return c.show(ctx) }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -184,29 +194,33 @@ func on[T grantexhook.Payload](d *grantexhook.Dispatcher, show func(context.Cont
 	grantexhook.On(d, func(ctx context.Context, _ grantexhook.Event[T]) error { return show(ctx) })
 }
 
-// show prints the event. If it could not, the sender should try again.
-func (l *listener) show(ctx context.Context) error {
+// show prints the event. If it can't, the sender should try again.
+func (c *listenCmd) show(ctx context.Context) error {
 	body := ctx.Value(bodyKey{}).([]byte)
-	if l.json {
-		_, err := l.stdout.Write(jsonLine(body))
+	if c.json {
+		line := jsonLine(body)
+		if c.stdout.isTerminal() {
+			line = append(escaped(line[:len(line)-1]), '\n')
+		}
+		_, err := c.stdout.Write(line)
 		return err
 	}
 	signed := "signed without a timestamp"
 	if v, _ := grantexhook.VerificationFrom(ctx); !v.SentAt.IsZero() {
 		signed = "signed " + v.SentAt.UTC().Format(time.RFC3339)
 	}
-	_, err := io.WriteString(l.stdout, describe(body, signed))
+	_, err := io.WriteString(c.stdout, describe(body, signed))
 	return err
 }
 
-// trace tells of the events that are not shown, or not for the first time.
-func (l *listener) trace(ctx context.Context, id, eventType string, _ time.Time) (context.Context, func(string, error)) {
+// trace reports events that are not shown, or that were shown before.
+func (c *listenCmd) trace(ctx context.Context, id, eventType string, _ time.Time) (context.Context, func(string, error)) {
 	return ctx, func(outcome string, err error) {
 		switch {
 		case err != nil:
-			l.note("%s %s: %s: %s", printable(id), printable(eventType), outcome, oneLine(err.Error()))
+			c.note("%s %s: %s: %s", printable(id), printable(eventType), outcome, oneLine(err.Error()))
 		case outcome != grantexhook.OutcomeHandled:
-			l.note("%s %s: %s", printable(id), printable(eventType), outcome)
+			c.note("%s %s: %s", printable(id), printable(eventType), outcome)
 		}
 	}
 }

@@ -173,9 +173,9 @@ func TestListenRefuses(t *testing.T) {
 		status   int
 		want     string
 	}{
-		{"forged", sender.Parcel{Body: body, Secret: "another"}, http.StatusUnauthorized, `refused from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: the signature doesn't match)`},
-		{"stale", sender.Parcel{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `refused from \S+: (stale: timestamp outside the tolerance of 300 s: it's 3\d\d\d s old)`},
-		{"too large", sender.Parcel{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, http.StatusRequestEntityTooLarge, `refused from \S+: (too_large)`},
+		{"forged", sender.Parcel{Body: body, Secret: "another"}, http.StatusUnauthorized, `rejected from (?:127\.0\.0\.1|\[::1\]):\d+: (bad_signature: bad signature: the signature doesn't match)`},
+		{"stale", sender.Parcel{Body: body, Skew: -time.Hour}, http.StatusUnauthorized, `rejected from \S+: (stale: timestamp outside the tolerance of 300 s: it's 3\d\d\d s old)`},
+		{"too large", sender.Parcel{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, http.StatusRequestEntityTooLarge, `rejected from \S+: (too_large)`},
 		{"malformed", sender.Parcel{Body: []byte("{}")}, http.StatusUnprocessableEntity, `(malformed: malformed event: it has no id)`},
 		{"data that does not fit", sender.Parcel{Body: []byte(`{"id":"evt_2","type":"grant.revoked","data":[]}`)}, http.StatusUnprocessableEntity, `(evt_2 grant.revoked: malformed)`},
 	}
@@ -202,7 +202,7 @@ func TestListenWrongPlace(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	require.Equal(t, http.StatusNotFound, resp.StatusCode)
-	l.stderr.find(t, `(405 to GET /webhooks/grantex; deliveries are taken at POST /webhooks/grantex)\n`)
+	l.stderr.find(t, `(405 to GET /webhooks/grantex; deliveries go to POST /webhooks/grantex)\n`)
 	l.stderr.find(t, `(404 to POST "/webhooks/grantex/\\x1b"; )`)
 }
 

@@ -1,16 +1,19 @@
 package main
 
 import (
-	"errors"
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
-	"strings"
+	"strconv"
+	"time"
 
 	"grantex.dev/grantexhook"
 	"grantex.dev/grantexhook/grantexapi"
+	"grantex.dev/grantexhook/internal/diagnose"
 )
 
 // maxSetting is far more than any secret has.
@@ -24,14 +27,14 @@ func variable(name string) string {
 	return "GRANTEX_API_KEY"
 }
 
-// fileFlag defines the flag for a file that holds a setting: the value itself in
-// an argument could be read by everyone on the machine.
+// fileFlag defines the flag for a file that holds a setting. There is no flag for
+// the value itself, since everyone on the machine can read arguments.
 func fileFlag(fs *flag.FlagSet, name, what string) *string {
 	return fs.String(name+"-file", "", "read the "+what+" from `FILE` instead of "+variable(name)+" in the environment")
 }
 
-// setting returns the content of file if there is one, and otherwise what the
-// environment says; empty if that is nothing.
+// setting returns the content of file, or the environment's value if file is
+// empty. The value may be missing and is then empty.
 func (a *app) setting(name, file string) (string, error) {
 	env := variable(name)
 	if file != "" {
@@ -47,6 +50,8 @@ func (a *app) setting(name, file string) (string, error) {
 	return value, nil
 }
 
+// readSetting drops what editors add to a file: a byte order mark and a newline at
+// the end.
 func readSetting(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -54,16 +59,20 @@ func readSetting(file string) (string, error) {
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxSetting+1))
-	switch value := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"); {
+	tooLarge := len(text) > maxSetting
+	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
+	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+	switch {
 	case err != nil:
 		return "", usageError(err.Error(), "")
-	case len(text) > maxSetting:
+	case tooLarge:
 		return "", usageError(fmt.Sprintf("%s is larger than %d bytes", file, maxSetting), "is it the right file?")
-	case value == "":
+	case len(text) == 0:
 		return "", usageError(file+" is empty", "is it the right file?")
-	default:
-		return value, nil
+	case bytes.HasPrefix(text, []byte{0xFF, 0xFE}) || bytes.HasPrefix(text, []byte{0xFE, 0xFF}):
+		return "", usageError(file+" is in UTF-16", "save it as UTF-8; PowerShell needs -Encoding utf8")
 	}
+	return string(text), nil
 }
 
 // secret returns the secret to sign or verify with.
@@ -73,23 +82,53 @@ func (a *app) secret(file string) (string, error) {
 		return "", err
 	}
 	if secret == "" {
-		return "", usageError("there is no secret", "set GRANTEX_WEBHOOK_SECRET to that of the endpoint, or use -secret-file FILE")
+		return "", usageError("there is no secret", "set GRANTEX_WEBHOOK_SECRET to the endpoint's secret, or use -secret-file FILE")
 	}
 	if _, err := grantexhook.NewVerifier(secret, nil); err != nil {
-		return "", &failure{err, "look at GRANTEX_WEBHOOK_SECRET or at the file that holds it", exitUsage}
+		return "", &failure{err, secretHint, exitUsage}
 	}
 	return secret, nil
 }
 
-// client returns a Client for the API, which uses h unless that is nil.
-func (a *app) client(keyFile string, h *http.Client) (*grantexapi.Client, error) {
+const secretHint = "look at GRANTEX_WEBHOOK_SECRET or at the file that holds it"
+
+// api returns a client of the API.
+func (a *app) api(keyFile string) (*grantexapi.Client, error) {
 	key, err := a.setting("api-key", keyFile)
-	if err == nil && key == "" {
-		err = errors.New("there is no API key")
-		err = &failure{err, "set GRANTEX_API_KEY, or use -api-key-file FILE", exitUsage}
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case key == "":
+		return nil, usageError("there is no API key", "set GRANTEX_API_KEY, or use -api-key-file FILE")
 	}
-	return &grantexapi.Client{APIKey: grantexhook.Secret(key), BaseURL: a.getenv("GRANTEX_URL"), HTTPClient: h}, nil
+	c := &grantexapi.Client{APIKey: grantexhook.Secret(key), BaseURL: a.getenv("GRANTEX_URL")}
+	if a.dial != nil {
+		c.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: a.dial, DisableKeepAlives: true}}
+	}
+	return c, nil
+}
+
+// parseTime reads RFC 3339, Unix seconds, or a duration from now.
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+		if seconds < 0 || seconds > diagnose.MaxSeconds {
+			return time.Time{}, usageError(fmt.Sprintf("%q is not a time in Unix seconds", text), "is it in milliseconds, or is a unit missing, as in -10m?")
+		}
+		return time.Unix(seconds, 0), nil
+	}
+	if d, err := time.ParseDuration(text); err == nil {
+		return now.Add(d), nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	return time.Time{}, usageError(fmt.Sprintf("%q is not a time", text), "for example 2026-11-23T12:00:00Z, 1795435200 or -10m")
+}
+
+// seconds shows a number of seconds as a duration, unless it's too large for one.
+func seconds(n int64) string {
+	if n > math.MaxInt64/int64(time.Second) || n < math.MinInt64/int64(time.Second) {
+		return fmt.Sprintf("%d s", n)
+	}
+	return (time.Duration(n) * time.Second).String()
 }

@@ -14,60 +14,59 @@ import (
 	"time"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/internal/diagnose"
 )
 
 func verifyCommand() command {
 	return command{
 		name: "verify",
-		about: `Say whether a delivery is signed right, and if it is not, which mistake explains it.
-It takes the raw body from standard input and the headers from flags, or a whole
-request as a proxy or nc has saved it. Neither the secret nor the right signature
-is ever printed.`,
+		about: `Check a delivery's signature, and find the mistake if it's wrong.
+The raw body comes from standard input and the headers from flags. Or both come
+from a request that was saved as it was sent, in HTTP/1.1: by nc -l in the
+receiver's place, from the log of a proxy that shows requests raw (mitmproxy,
+ngrok), or from a handler with httputil.DumpRequest. The lines of curl -v work
+as headers, with the body after an empty line. Neither the secret nor the right
+signature is ever printed.`,
 		examples: `grantexhook verify -signature-v2 sha256=… -timestamp 1795434598 < body.json
 grantexhook verify -request saved.http -now 2026-11-23T11:50:00Z
 nc -l 8080 | tee saved.http; grantexhook verify -any-time -request saved.http`,
 		setup: func(a *app, fs *flag.FlagSet) action {
-			v := &verifying{app: a}
-			fs.Var(v.header(grantexhook.HeaderSignature), "signature", "the `VALUE` of "+grantexhook.HeaderSignature)
-			fs.Var(v.header(grantexhook.HeaderSignatureV2), "signature-v2", "the `VALUE` of "+grantexhook.HeaderSignatureV2)
-			fs.Var(v.header(grantexhook.HeaderTimestamp), "timestamp", "the `VALUE` of "+grantexhook.HeaderTimestamp)
-			fs.StringVar(&v.request, "request", "", "take headers and body from `FILE`, a saved HTTP/1.1 request; - is standard input")
-			fs.StringVar(&v.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or from now, such as -10m")
-			fs.BoolVar(&v.anyTime, "any-time", false, "accept any timestamp, for old recordings")
-			fs.BoolVar(&v.json, "json", false, "print the result as JSON")
-			v.secretFile = fileFlag(fs, "secret", "secret")
-			return v.run
+			c := &verifyCmd{app: a, header: http.Header{}}
+			fs.Var(headerFlag{c.header, grantexhook.HeaderSignature}, "signature", "the `VALUE` of "+grantexhook.HeaderSignature)
+			fs.Var(headerFlag{c.header, grantexhook.HeaderSignatureV2}, "signature-v2", "the `VALUE` of "+grantexhook.HeaderSignatureV2)
+			fs.Var(headerFlag{c.header, grantexhook.HeaderTimestamp}, "timestamp", "the `VALUE` of "+grantexhook.HeaderTimestamp)
+			fs.StringVar(&c.request, "request", "", "take headers and body from `FILE`, a saved request; - is standard input")
+			fs.StringVar(&c.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or from now, for example -10m")
+			fs.BoolVar(&c.anyTime, "any-time", false, "accept any timestamp, for old recordings")
+			fs.BoolVar(&c.json, "json", false, "print the result as JSON")
+			c.secretFile = fileFlag(fs, "secret", "secret")
+			return c.run
 		},
 	}
 }
 
-// A verifying is the command verify.
-type verifying struct {
+// A verifyCmd is the command verify.
+type verifyCmd struct {
 	*app
-	headers       http.Header // from the flags
+	header        http.Header // from the flags
 	request, now  string
 	anyTime, json bool
 	secretFile    *string
 }
 
-// A headerFlag is a flag that is a header of the delivery.
+// A headerFlag is a flag for one header of the delivery.
 type headerFlag struct {
-	headers *http.Header
-	name    string
+	header http.Header
+	name   string
 }
-
-func (v *verifying) header(name string) headerFlag { return headerFlag{&v.headers, name} }
 
 // String implements [flag.Value].
 func (headerFlag) String() string { return "" }
 
-// Set implements [flag.Value]. White space around the value is no part of it
-// (RFC 9110, section 5.5).
+// Set implements [flag.Value]. White space around a value doesn't belong to it (RFC
+// 9110, section 5.5).
 func (f headerFlag) Set(value string) error {
-	if *f.headers == nil {
-		*f.headers = http.Header{}
-	}
-	f.headers.Add(f.name, strings.TrimSpace(value))
+	f.header.Add(f.name, strings.TrimSpace(value))
 	return nil
 }
 
@@ -75,35 +74,35 @@ func (f headerFlag) Set(value string) error {
 type verdict struct {
 	Right      bool     `json:"right"`
 	Reason     string   `json:"reason,omitempty"`     // one of the Reason constants of the library
-	Header     string   `json:"header,omitempty"`     // which decides
+	Header     string   `json:"header,omitempty"`     // the one that decides
 	SentAt     string   `json:"sentAt,omitempty"`     // RFC 3339
-	AgeSeconds *int64   `json:"ageSeconds,omitempty"` // by the clock, negative if it is behind
+	AgeSeconds *int64   `json:"ageSeconds,omitempty"` // negative if it's in the future
 	Why        string   `json:"why,omitempty"`
-	Mistakes   []string `json:"mistakes,omitempty"` // which together explain a wrong signature
+	Mistakes   []string `json:"mistakes,omitempty"` // together they explain a wrong signature
 	Hint       string   `json:"hint,omitempty"`
 }
 
-func (v *verifying) run(context.Context, []string) error {
-	now, err := v.clock()
+func (c *verifyCmd) run(context.Context, []string) error {
+	now, err := c.clock()
 	if err != nil {
 		return err
 	}
-	d, err := v.delivery()
+	header, body, err := c.delivery()
 	if err != nil {
 		return err
 	}
-	secret, err := v.setting("secret", *v.secretFile)
+	secret, err := c.setting("secret", *c.secretFile)
 	if err == nil && secret == "" {
-		secret, err = v.secret("") // says what is missing
+		_, err = c.secret("") // an error with what is missing
 	}
 	if err != nil {
 		return err
 	}
-	result := v.judge(d, secret, now)
-	if v.json {
-		writeJSON(v.stdout, result)
+	result := c.judge(header, body, secret, now)
+	if c.json {
+		writeJSON(c.stdout, result)
 	} else {
-		result.print(v.stdout)
+		result.print(c.stdout)
 	}
 	if !result.Right {
 		return errVerdict
@@ -111,54 +110,62 @@ func (v *verifying) run(context.Context, []string) error {
 	return nil
 }
 
-func (v *verifying) clock() (time.Time, error) {
-	if v.now != "" && v.anyTime {
-		return time.Time{}, usageError("-now and -any-time exclude each other", "grantexhook help verify")
+func (c *verifyCmd) clock() (time.Time, error) {
+	if c.now != "" && c.anyTime {
+		return time.Time{}, usageError("-now and -any-time are mutually exclusive", "grantexhook help verify")
 	}
-	if v.now == "" {
+	if c.now == "" {
 		return time.Now(), nil
 	}
-	return parseTime(v.now, time.Now())
+	return parseTime(c.now, time.Now())
 }
 
 // delivery reads what is to be verified.
-func (v *verifying) delivery() (saved, error) {
-	if v.request == "" {
-		body, err := v.read("-")
-		return saved{v.headers, body}, err
+func (c *verifyCmd) delivery() (http.Header, []byte, error) {
+	if c.request == "" {
+		body, err := c.read("-")
+		return c.header, body, err
 	}
-	if len(v.headers) > 0 {
-		return saved{}, usageError("-request brings the headers: it excludes the flags for them", "grantexhook help verify")
+	if len(c.header) > 0 {
+		return nil, nil, usageError("-request and the flags for headers are mutually exclusive", "grantexhook help verify")
 	}
-	text, err := v.read(v.request)
+	text, err := c.read(c.request)
 	if err != nil {
-		return saved{}, err
+		return nil, nil, err
 	}
-	return parseRequest(text)
+	header, body, err := diagnose.ParseRequest(text)
+	switch {
+	case errors.Is(err, diagnose.ErrIncomplete):
+		return nil, nil, failed(fmt.Errorf("the request is %w", err), "was the whole request saved?")
+	case err != nil:
+		return nil, nil, usageError("the request is not as HTTP/1.1 sends it: "+err.Error(),
+			"a file with the body alone goes to standard input, the headers to -signature-v2 and -timestamp")
+	}
+	return header, body, nil
 }
 
-// judge leaves the decision to the library, but for the time: that may be
+// judge leaves the decision to the library, except for the time, which may be
 // another than now.
-func (v *verifying) judge(d saved, secret string, now time.Time) verdict {
+func (c *verifyCmd) judge(header http.Header, body []byte, secret string, now time.Time) verdict {
 	var result verdict
-	timestamp := d.headers.Get(grantexhook.HeaderTimestamp)
-	sentAt, isTime := seconds64(timestamp)
-	if d.headers.Get(grantexhook.HeaderSignatureV2) != "" {
+	sentAt, err := strconv.ParseUint(header.Get(grantexhook.HeaderTimestamp), 10, 63)
+	if header.Get(grantexhook.HeaderSignatureV2) != "" {
 		result.Header = grantexhook.HeaderSignatureV2
-		if isTime && sentAt <= maxSeconds {
-			age := now.Unix() - sentAt
-			result.AgeSeconds, result.SentAt = &age, time.Unix(sentAt, 0).UTC().Format(time.RFC3339)
+		if err == nil && sentAt <= diagnose.MaxSeconds {
+			at := int64(sentAt)
+			age := now.Unix() - at
+			result.AgeSeconds, result.SentAt = &age, time.Unix(at, 0).UTC().Format(time.RFC3339)
 		}
-	} else if d.headers.Get(grantexhook.HeaderSignature) != "" {
+	} else if header.Get(grantexhook.HeaderSignature) != "" {
 		result.Header = grantexhook.HeaderSignature
 	}
-	switch err := check(d, secret); {
+	switch err := check(header, body, secret); {
 	case errors.Is(err, grantexhook.ErrNoSignature):
-		result.Reason, result.Why = grantexhook.ReasonNoSignature, "none of the signature headers is there"
+		result.Reason, result.Why = grantexhook.ReasonNoSignature, "there is no signature header"
 		result.Hint = "was it sent by Grantex? a proxy may have dropped the headers"
 	case err != nil:
-		result.explain(err, d, secret)
-	case result.AgeSeconds != nil && !v.anyTime && outside(*result.AgeSeconds):
+		result.explain(err, header, body, secret)
+	case result.AgeSeconds != nil && !c.anyTime && outside(*result.AgeSeconds):
 		result.stale(now)
 	default:
 		result.Right = true
@@ -166,13 +173,13 @@ func (v *verifying) judge(d saved, secret string, now time.Time) verdict {
 	return result
 }
 
-// check verifies without a bound for the age.
-func check(d saved, secret string) error {
+// check verifies whatever the age.
+func check(header http.Header, body []byte, secret string) error {
 	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{Tolerance: math.MaxInt64})
 	if err != nil {
 		return err
 	}
-	return v.Verify(d.headers, d.body)
+	return v.Verify(header, body)
 }
 
 func outside(age int64) bool {
@@ -180,35 +187,31 @@ func outside(age int64) bool {
 	return age > limit || age < -limit
 }
 
-func seconds64(text string) (int64, bool) {
-	n, err := strconv.ParseUint(text, 10, 63)
-	return int64(n), err == nil
-}
-
 func (r *verdict) stale(now time.Time) {
-	r.Reason = grantexhook.ReasonStale
-	r.Why = fmt.Sprintf("the signature fits, but was made %s before %s; %v are allowed", seconds(*r.AgeSeconds), now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
+	age, where := *r.AgeSeconds, "before"
 	r.Hint = "is it a replay, or is the receiver's clock fast? for an old recording use -now TIME or -any-time"
-	if *r.AgeSeconds < 0 {
-		r.Why = fmt.Sprintf("the signature fits, but was made %s after %s; %v are allowed", seconds(-*r.AgeSeconds), now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
+	if age < 0 {
+		age, where = -age, "after"
 		r.Hint = "is the receiver's clock slow? -now TIME verifies at another time"
 	}
+	r.Reason = grantexhook.ReasonStale
+	r.Why = fmt.Sprintf("the signature matches, but was made %s %s %s; %v are allowed", seconds(age), where, now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
 }
 
-// explain looks for the mistakes that make the signature wrong.
-func (r *verdict) explain(err error, d saved, secret string) {
+// explain names the mistakes that make the signature wrong.
+func (r *verdict) explain(err error, header http.Header, body []byte, secret string) {
 	r.Reason = grantexhook.ReasonBadSignature
-	found := diagnose(d, secret)
+	found := diagnose.Explain(header, body, secret)
 	switch {
 	case len(found) > 0:
 		for _, m := range found {
-			r.Mistakes = append(r.Mistakes, m.what)
+			r.Mistakes = append(r.Mistakes, m.Text)
 		}
-		r.Why, r.Hint = strings.Join(r.Mistakes, "; and "), found[0].fix
+		r.Why, r.Hint = strings.Join(r.Mistakes, "; and "), mistakeHints[found[0].Kind]
 	case !errors.Is(err, grantexhook.ErrBadSignature) && !errors.Is(err, grantexhook.ErrStale):
-		r.Why, r.Hint = oneLine(err.Error()), "look at GRANTEX_WEBHOOK_SECRET or at the file that holds it"
-	case len(bytes.TrimSpace(d.body)) == 0:
-		r.Why, r.Hint = "the body is empty", "it is what was sent after the headers; was it read before it was saved?"
+		r.Why, r.Hint = oneLine(err.Error()), secretHint
+	case len(bytes.TrimSpace(body)) == 0:
+		r.Why, r.Hint = "the body is empty", "the body is what was sent after the headers; was it read before it was saved?"
 	default:
 		r.Why = oneLine(err.Error())
 		r.Hint = "no usual mistake explains it: the secret may be another endpoint's, or the body is not, byte for byte, what was sent"
@@ -216,13 +219,12 @@ func (r *verdict) explain(err error, d saved, secret string) {
 }
 
 func (r *verdict) print(w io.Writer) {
-	if !r.Right {
+	switch {
+	case !r.Right:
 		fmt.Fprintf(w, "wrong: %s\nhint: %s\n", r.Why, r.Hint)
-		return
+	case r.AgeSeconds == nil:
+		fmt.Fprintf(w, "right: %s matches; it has no timestamp, which leaves it open to replay for ever\n", r.Header)
+	default:
+		fmt.Fprintf(w, "right: %s matches; signed %s\n", r.Header, r.SentAt)
 	}
-	if r.AgeSeconds == nil {
-		fmt.Fprintf(w, "right: %s fits; it has no timestamp, so that it can be replayed for ever\n", r.Header)
-		return
-	}
-	fmt.Fprintf(w, "right: %s fits; signed %s\n", r.Header, r.SentAt)
 }

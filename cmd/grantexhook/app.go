@@ -7,24 +7,18 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 )
 
-// The exit statuses.
-const (
-	exitDone   = 0
-	exitFailed = 1 // refused, wrong, or not delivered
-	exitUsage  = 2
-)
-
-// An app is all that a command has of the world around it.
+// An app is everything a command has of the world around it.
 type app struct {
 	getenv func(string) string
 	stdin  io.Reader
 	stdout *output // results
 	stderr *output // everything else
 
-	// dial connects to receivers and to the API: that of [net.Dialer] if nil.
+	// dial connects to receivers and to the API. If it's nil, a [net.Dialer] does.
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -66,8 +60,8 @@ func (a *app) dispatch(ctx context.Context, args []string) error {
 	return act(ctx, positional)
 }
 
-// unknown answers what is no command: help, the beginning of several commands,
-// or a mistake.
+// unknown handles args that don't name a command: a request for help, the first
+// word of several commands, or a mistake.
 func (a *app) unknown(args []string) error {
 	if isHelp(args[0]) {
 		return a.help(args[1:])
@@ -75,7 +69,7 @@ func (a *app) unknown(args []string) error {
 	group := under(commands(), args[0])
 	switch {
 	case len(group) == 0:
-		return usageError(fmt.Sprintf("there is no command %q", args[0]), suggest(args[0], "grantexhook help"))
+		return usageError(fmt.Sprintf("there is no command %q", args[0]), suggest(args[0], "grantexhook help lists the commands"))
 	case len(args) == 1:
 		return usageError(args[0]+" needs another word: "+lastWords(group), "grantexhook help "+args[0])
 	case isHelp(args[1]):
@@ -93,8 +87,8 @@ func isHelp(arg string) bool {
 	return false
 }
 
-// parseFlags takes flags before, between and after the arguments that are none,
-// which it returns. What follows "--" is no flag.
+// parseFlags takes flags before, between and after the other arguments, which it
+// returns. After "--" there are no flags.
 func parseFlags(fs *flag.FlagSet, args []string) (positional []string, err error) {
 	for {
 		if err := fs.Parse(args); err != nil {
@@ -116,4 +110,29 @@ func badFlag(c command, err error) error {
 		}
 	}
 	return usageError(err.Error(), "grantexhook help "+c.name)
+}
+
+// maxInput bounds what is read from a file or from standard input. The largest
+// body that Grantex can make is a sixth of it.
+const maxInput = 1 << 20
+
+// read returns the content of a file, or of standard input if file is "-".
+func (a *app) read(file string) ([]byte, error) {
+	in := a.stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, usageError(err.Error(), "")
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	switch {
+	case err != nil:
+		return nil, failed(err, "")
+	case len(text) > maxInput:
+		return nil, usageError(fmt.Sprintf("the input is larger than %d bytes", maxInput), "")
+	}
+	return text, nil
 }

@@ -38,8 +38,8 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"nothing", nil, "", "which command?\nhint: grantexhook help"},
 		{"unknown", nil, "frobnicate", `there is no command "frobnicate"` + "\nhint: grantexhook help"},
-		{"a letter missing", nil, "lisen", "did you mean 'grantexhook listen'?"},
-		{"letters swapped", nil, "sned a b", "did you mean 'grantexhook send'?"},
+		{"a letter missing", nil, "lisen", "hint: grantexhook help lists the commands"},
+		{"letters swapped", nil, "sned a b", "hint: grantexhook help lists the commands"},
 		{"the beginning", nil, "deliv", "did you mean 'grantexhook deliveries'?"},
 		{"the first of two words", nil, "endpoint list", "did you mean 'grantexhook endpoints"},
 		{"the second of two words", nil, "endpoints creat", "did you mean 'grantexhook endpoints create'?"},
@@ -60,17 +60,17 @@ func TestUsageErrors(t *testing.T) {
 		{"no sample", nil, "send grant.exploded http://h", `there is no sample of "grant.exploded"`},
 		{"no URL", nil, "send grant.created ftp://h", "must begin with http"},
 		{"no events", nil, "send -count 0 grant.created http://h", "-count must be at least 1"},
-		{"time of what has none", nil, "send -legacy -at -1m grant.created http://h", "exclude each other"},
+		{"time of what has none", nil, "send -legacy -at -1m grant.created http://h", "mutually exclusive"},
 		{"milliseconds", nil, "send -at 1795434598000 grant.created http://h", "milliseconds"},
-		{"no time", nil, "send -at yesterday grant.created http://h", "is no time"},
+		{"no time", nil, "send -at yesterday grant.created http://h", "is not a time"},
 		{"no data", nil, "send -data - x.y http://h", "the data is not JSON"},
 		{"path without a slash", nil, "listen -path hook", "must begin with /"},
 		{"no types", nil, "forward -types , http://h", "-types names no type"},
 		{"no receiver", nil, "forward h", "must begin with http"},
 		{"no status", map[string]string{key: "k"}, "deliveries -status lost wh_1", `there is no status "lost"`},
 		{"create for no URL", map[string]string{key: "k"}, "endpoints create h", "must begin with http"},
-		{"two clocks", nil, "verify -any-time -now 1", "exclude each other"},
-		{"headers twice", nil, "verify -request f -timestamp 1", "excludes the flags"},
+		{"two clocks", nil, "verify -any-time -now 1", "mutually exclusive"},
+		{"headers twice", nil, "verify -request f -timestamp 1", "mutually exclusive"},
 		{"no request", nil, "verify -request testdata/none", "open testdata/none"},
 	}
 	for _, tt := range tests {
@@ -117,9 +117,18 @@ func TestSecretFromFiles(t *testing.T) {
 			require.Equal(t, testSecret, secret)
 		}
 	}
+	require.NoError(t, os.WriteFile(file, []byte("\uFEFF"+testSecret+"\r\n"), 0o600))
+	text, err := readSetting(file)
+	require.NoError(t, err)
+	require.Equal(t, testSecret, text, "without the byte order mark")
+	for name, content := range map[string]string{"is empty": "\uFEFF\n", "is in UTF-16": "\xff\xfes\x00"} {
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+		_, err = readSetting(file)
+		require.ErrorContains(t, err, name)
+	}
 	most := strings.Repeat("s", maxSetting)
 	require.NoError(t, os.WriteFile(file, []byte(most), 0o600))
-	text, err := readSetting(file)
+	text, err = readSetting(file)
 	require.NoError(t, err)
 	require.Equal(t, most, text)
 	require.NoError(t, os.WriteFile(file, []byte(most+"s"), 0o600))
@@ -129,7 +138,7 @@ func TestSecretFromFiles(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestLostResult holds that what could not be written is no success.
+// TestLostResult checks that a result that could not be written is not a success.
 func TestLostResult(t *testing.T) {
 	var stderr bytes.Buffer
 	status := run(t.Context(), []string{"version"}, os.Getenv, nil, brokenPipe{}, &stderr)
@@ -143,17 +152,4 @@ func TestRun(t *testing.T) {
 	require.Regexp(t, `^grantexhook \S+ go\S+ \w+/\w+\n$`, stdout.String())
 	require.Empty(t, stderr.String())
 	require.Equal(t, "devel", version(nil))
-}
-
-func TestDistance(t *testing.T) {
-	tests := []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"", "ab", 2}, {"send", "send", 0}, {"sned", "send", 1}, {"snd", "send", 1}, {"bend", "send", 1}, {"listen", "silent", 4},
-	}
-	for _, tt := range tests {
-		require.Equal(t, tt.want, distance(tt.a, tt.b), "%s %s", tt.a, tt.b)
-		require.Equal(t, tt.want, distance(tt.b, tt.a), "%s %s", tt.b, tt.a)
-	}
 }

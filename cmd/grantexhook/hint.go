@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
+	"grantex.dev/grantexhook/internal/diagnose"
+	"grantex.dev/grantexhook/internal/sender"
+)
+
+// apiHint returns what to do about an error of the API.
+func apiHint(err error) string {
+	if errors.Is(err, grantexapi.ErrMaybeCreated) {
+		return "grantexhook endpoints list shows it if it was created; its secret is lost, so delete it before creating another"
+	}
+	e, ok := errors.AsType[*grantexapi.Error](err)
+	if !ok {
+		return ""
+	}
+	switch e.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "check GRANTEX_API_KEY, and GRANTEX_URL if it is set"
+	case http.StatusPaymentRequired:
+		return "grantexhook endpoints delete ID makes room for another"
+	case http.StatusNotFound:
+		return "grantexhook endpoints list shows the IDs; check GRANTEX_URL if it is set"
+	case http.StatusTooManyRequests:
+		return tryAgain(e.RetryAfter)
+	}
+	return ""
+}
+
+func tryAgain(wait time.Duration) string {
+	switch {
+	case wait <= 0:
+		return "try again in a minute"
+	case wait >= time.Hour:
+		return "try again in an hour"
+	}
+	return fmt.Sprintf("try again in %v", wait)
+}
+
+// hint returns what to do about an attempt that failed.
+func (c *courier) hint(a sender.Attempt) string {
+	switch {
+	case a.Crashes():
+		return "answer 200, with a short body"
+	case a.Err == errInterrupted:
+		return ""
+	case a.Err != nil:
+		return c.connectionHint(a.Err)
+	case a.Status == http.StatusUnauthorized:
+		return c.unauthorizedHint()
+	case a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed:
+		return "is the path right? a receiver takes POST, by default at " + defaultPath
+	case a.Status >= 300 && a.Status < 400:
+		return "Grantex follows no redirect: is the URL right, to the slash at its end?"
+	case a.Status == http.StatusBadRequest && wantsTLS(a.Excerpt):
+		return httpsHint
+	}
+	return "the receiver's log says more"
+}
+
+const httpsHint = "does the receiver speak https? then the URL begins with https://"
+
+// wantsTLS recognizes how Go, nginx and Apache answer http at a port for https.
+func wantsTLS(excerpt string) bool {
+	return strings.Contains(excerpt, "HTTPS") || strings.Contains(excerpt, "SSL")
+}
+
+func (c *courier) unauthorizedHint() string {
+	const body = "; if so, was the body decoded and encoded again before it was verified? 'grantexhook verify' finds out"
+	switch ahead := c.parcel.Skew; {
+	case c.parcel.Legacy:
+		return "does the receiver require a timestamp (Options.RequireTimestamp), which -legacy leaves out? if not, does it have the same secret?"
+	case max(ahead, -ahead) > grantexhook.DefaultTolerance:
+		return "with this -at the timestamp is outside the tolerance; without it, does the receiver have the same secret?"
+	}
+	return "does the receiver have the same secret, and the right time?" + body
+}
+
+// connectionHint is for an attempt without a response.
+func (c *courier) connectionHint(err error) string {
+	_, notTrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, otherHost := errors.AsType[x509.HostnameError](err)
+	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
+	_, noHandshake := errors.AsType[*sender.HandshakeError](err)
+	network, _ := errors.AsType[*net.OpError](err)
+	op := cmp.Or(network, &net.OpError{}).Op
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "Grantex waits ten seconds for the whole answer"
+	case op == "dial":
+		return "is the receiver running? grantexhook listen is one"
+	case otherHost:
+		return "the certificate is another host's: is the host in the URL right?"
+	case notTrusted && invalid.Reason == x509.Expired:
+		return "the certificate is not valid now: renew it, or set the clock of this machine"
+	case notTrusted:
+		return "this machine doesn't trust the certificate: set SSL_CERT_FILE to a file with that of its issuer, or add it to the system's on macOS and Windows"
+	case noHandshake && op == "remote error":
+		return "the receiver ended the handshake; its log says more"
+	case noHandshake:
+		return "does the receiver speak http? then the URL begins with http://"
+	case errors.Is(err, sender.ErrNotHTTP):
+		return httpsHint
+	case c.parcel.URL.Scheme == "http" && (errors.Is(err, io.ErrUnexpectedEOF) || op == "read"):
+		return "the receiver hung up: did its handler panic? or does it speak https? then the URL begins with https://"
+	}
+	return "the receiver's log says more"
+}
+
+// mistakeHints are what to do about a wrong signature.
+var mistakeHints = map[diagnose.Kind]string{
+	diagnose.SecretWrapped:    "trim it where it is read from a file or from the environment",
+	diagnose.SecretEncoded:    "decode it, for example with base64 -d, before you store it",
+	diagnose.SecretDecoded:    "the key is the text of the secret as it stands, not decoded",
+	diagnose.SecretNewline:    "echo adds a newline, printf %s doesn't",
+	diagnose.BodyEnd:          "an editor or echo adds it; printf %s doesn't",
+	diagnose.BodyChanged:      "verify the bytes as they come, before anything reads or decodes them",
+	diagnose.BodyEncoded:      "undo the encoding before verifying",
+	diagnose.BodyRewritten:    "JSON that is encoded again is no longer what was signed: verify the raw bytes",
+	diagnose.TimestampUnit:    "the timestamp is in whole Unix seconds, and signed as it is sent",
+	diagnose.SignedBodyAlone:  grantexhook.HeaderSignatureV2 + " covers the timestamp, a dot and the body",
+	diagnose.SignedTimestamp:  grantexhook.HeaderSignature + " covers the body alone",
+	diagnose.SignedWithoutDot: grantexhook.HeaderSignatureV2 + " covers the timestamp, a dot and the body",
+	diagnose.HeaderForm:       "the value is sha256= and the 64 hex digits of an HMAC-SHA256, once and whole",
+	diagnose.V2Changed: "secret and body are right: was " + grantexhook.HeaderTimestamp + " or " +
+		grantexhook.HeaderSignatureV2 + " changed on the way?",
+}

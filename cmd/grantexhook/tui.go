@@ -1,0 +1,182 @@
+package main
+
+// The manners of this tool. Every command keeps to them.
+//
+//   - Standard output gets results and nothing else, since it goes to pipes and
+//     files. With -json each line of it is a JSON value. Everything else goes to
+//     standard error.
+//   - An error is one line, "grantexhook: " and what is wrong. What to do about it
+//     follows in a second line, after "hint: ". A warning begins with "WARNING: ".
+//     What a command reports on its way has no prefix.
+//   - These lines have no capital at their beginning and no full stop at their end.
+//     Help is prose and has both.
+//   - The exit status is 0 if it's done, 1 if something failed or was rejected, and
+//     2 if the command was used wrongly. An interrupt ends listen and forward as
+//     done, and every other command as failed.
+//   - Text from elsewhere (an event, a response, the API) never reaches the
+//     terminal as it is, if it has characters that don't print. A result quotes it
+//     like Go, an error has spaces in their place, and JSON has escapes. Only
+//     listen -json prints the very bytes, unless standard output is a terminal.
+//   - A secret is printed only where it's made: by endpoints create and rotate,
+//     and by a listen that has none.
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf16"
+)
+
+// The exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// A failure is an error with its exit status and a hint.
+type failure struct {
+	error
+	hint   string // what to do about it
+	status int
+}
+
+func (f *failure) Unwrap() error { return f.error }
+
+func usageError(text, hint string) error {
+	return &failure{errors.New(text), hint, exitUsage}
+}
+
+func failed(err error, hint string) error {
+	return &failure{err, hint, exitFailed}
+}
+
+// errVerdict ends a command with status 1 if its result already shows what is
+// wrong.
+var errVerdict = errors.New("wrong")
+
+// report prints an error and returns the exit status.
+func (a *app) report(err error) int {
+	status, hint := exitFailed, apiHint(err)
+	if f, ok := errors.AsType[*failure](err); ok {
+		status, hint = f.status, f.hint
+	}
+	switch {
+	case err == nil:
+		return exitDone
+	case err == errVerdict:
+		return exitFailed
+	}
+	a.note("grantexhook: %s", oneLine(err.Error()))
+	if hint != "" {
+		a.note("hint: %s", hint)
+	}
+	return status
+}
+
+// note prints a line to standard error.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, format+"\n", args...)
+}
+
+// terms puts what the library writes in the terms of this tool.
+var terms = strings.NewReplacer("grantexhook: ", "", "grantexapi: ", "", "Client.BaseURL", "GRANTEX_URL", "Client.APIKey", "GRANTEX_API_KEY")
+
+// oneLine makes the text of an error fit for a terminal.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(terms.Replace(text)), "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+}
+
+func isStrange(r rune) bool { return !unicode.IsPrint(r) }
+
+// printable quotes text if it has characters that don't print.
+func printable(text string) string {
+	if strings.ContainsFunc(text, isStrange) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// writeJSON writes v on one line.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(append(escaped(bytes.TrimSpace(b.Bytes())), '\n'))
+	return err
+}
+
+// escaped returns JSON in which characters that don't print are escapes. Outside
+// its strings there must be none.
+func escaped(text []byte) []byte {
+	if !bytes.ContainsFunc(text, isStrange) {
+		return text
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r <= 0xFFFF:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return b.Bytes()
+}
+
+// An output is a stream to which goroutines write one after the other. It keeps the
+// first error.
+type output struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, err := o.w.Write(p)
+	if o.err == nil && err != nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// failure returns the first error of a Write.
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		return nil
+	}
+	return fmt.Errorf("writing the result: %w", o.err)
+}
+
+// isTerminal reports whether a person reads the output directly.
+func (o *output) isTerminal() bool {
+	f, ok := o.w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

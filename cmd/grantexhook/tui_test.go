@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestWriteJSON checks that JSON has nothing a terminal would act on, and stays the
+// same value.
+func TestWriteJSON(t *testing.T) {
+	tests := []struct{ name, value, want string }{
+		{"plain", "a<é> 😀", `"a<é> 😀"`},
+		{"control characters", "\x1b\x7f\n\u0000", `"\u001b\u007f\n\u0000"`},
+		{"C1", "a\u009b31m", `"a\u009b31m"`},
+		{"right to left", "\u202eabc\u2066", `"\u202eabc\u2066"`},
+		{"line separators", "\u2028\u2029\u0085", `"\u2028\u2029\u0085"`},
+		{"invisible", "\u200b\u00a0\ufeff", `"\u200b\u00a0\ufeff"`},
+		{"tags beyond the first plane", "\U000E0041", `"\udb40\udc41"`},
+		{"backslash before it", "\\\u009b", `"\\\u009b"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			require.NoError(t, writeJSON(&b, tt.value))
+			require.Equal(t, tt.want+"\n", b.String())
+			var back string
+			require.NoError(t, json.Unmarshal(b.Bytes(), &back))
+			require.Equal(t, tt.value, back)
+		})
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"the library's terms", "grantexapi: Client.APIKey is empty", "GRANTEX_API_KEY is empty"},
+		{"lines", "\na\nb\n", "a; b"},
+		{"escapes", "a\x1b[2Jb\u009bc\u202ed", "a [2Jb c d"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { require.Equal(t, tt.want, oneLine(tt.text)) })
+	}
+}
+
+func TestReport(t *testing.T) {
+	tests := []struct {
+		name   string
+		err    error
+		status int
+		want   string
+	}{
+		{"done", nil, exitDone, ""},
+		{"verdict", errVerdict, exitFailed, ""},
+		{"error", errors.New("grantexhook: no"), exitFailed, "grantexhook: no\n"},
+		{"failure", failed(errors.New("no"), "yes"), exitFailed, "grantexhook: no\nhint: yes\n"},
+		{"usage", usageError("no", "help"), exitUsage, "grantexhook: no\nhint: help\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			a := &app{stderr: &output{w: &b}}
+			require.Equal(t, tt.status, a.report(tt.err))
+			require.Equal(t, tt.want, b.String())
+		})
+	}
+}
+
+func TestIsTerminal(t *testing.T) {
+	file, err := os.Create(t.TempDir() + "/file")
+	require.NoError(t, err)
+	defer file.Close()
+	require.False(t, (&output{w: file}).isTerminal())
+	require.False(t, (&output{w: &bytes.Buffer{}}).isTerminal())
+}

@@ -1,0 +1,152 @@
+package diagnose
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"grantex.dev/grantexhook"
+)
+
+// A claim is a signature as it may have been meant.
+type claim struct {
+	header   string
+	mac      []byte
+	hash     func() hash.Hash
+	mistakes []Mistake
+}
+
+// claims reads what the values of a header may mean.
+func claims(h http.Header, header string) (all []claim) {
+	values := h.Values(header)
+	for _, value := range values[:min(len(values), maxSignatures)] {
+		c := claim{header: header, hash: sha256.New}
+		if len(values) > 1 {
+			c.add("is there more than once")
+		}
+		digits := c.prefix(value)
+		if c.mac = c.decode(digits); c.mac == nil {
+			c.add("is " + strconv.Itoa(len(digits)) + " characters after its prefix, where 64 hex digits should be")
+		}
+		c.algorithm()
+		all = append(all, c)
+	}
+	return all
+}
+
+func (c *claim) add(what string) {
+	c.mistakes = append(c.mistakes, Mistake{HeaderForm, c.header + " " + what})
+}
+
+// prefix returns the value without what stands before the digits.
+func (c *claim) prefix(value string) string {
+	trimmed := strings.Trim(value, "\"' \t")
+	if trimmed != value {
+		c.add("has quotes or white space around it")
+	}
+	if digits, ok := strings.CutPrefix(trimmed, "sha256="); ok {
+		return digits
+	}
+	name, digits, ok := strings.Cut(trimmed, "=")
+	if !ok || digits == "" || len(name) > 10 {
+		name, digits = "", trimmed
+	}
+	if name == "" {
+		c.add("lacks its prefix sha256=")
+	} else {
+		c.add("has another prefix than sha256=")
+	}
+	return digits
+}
+
+func (c *claim) decode(digits string) []byte {
+	if mac, err := hex.DecodeString(digits); err == nil {
+		return mac
+	}
+	for _, e := range encodings {
+		if mac, err := e.DecodeString(digits); err == nil && slices.Contains([]int{sha1.Size, sha256.Size, sha512.Size384, sha512.Size}, len(mac)) {
+			c.add("is in base64")
+			return mac
+		}
+	}
+	return nil
+}
+
+var encodings = []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding}
+
+// algorithm guesses the hash from the length of the MAC.
+func (c *claim) algorithm() {
+	name := ""
+	switch len(c.mac) {
+	case 0, sha256.Size:
+		return
+	case sha1.Size:
+		name, c.hash = "SHA-1", sha1.New
+	case sha512.Size384:
+		name, c.hash = "SHA-384", sha512.New384
+	case sha512.Size:
+		name, c.hash = "SHA-512", sha512.New
+	default:
+		c.add(fmt.Sprintf("is %d bytes long, where 32 should be", len(c.mac)))
+		return
+	}
+	c.add("has the length of " + name)
+}
+
+// MaxSeconds is in the year 5138. A larger timestamp was meant as milliseconds.
+const MaxSeconds = 99_999_999_999
+
+// times returns what may have been signed as the timestamp, first of all its value.
+func times(value string) []guess {
+	if len(value) > 64 {
+		value = "" // certainly not a time
+	}
+	sent := guess{value: []byte(value)}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return []guess{sent}
+	}
+	guessed := func(n int64, what string) guess {
+		return guess{strconv.AppendInt(nil, n, 10), []Mistake{{TimestampUnit, what}}}
+	}
+	all := []guess{
+		sent,
+		guessed(n/1000, grantexhook.HeaderTimestamp+" is in milliseconds, and seconds were signed"),
+		guessed(n*1000, "milliseconds were signed, and "+grantexhook.HeaderTimestamp+" is in seconds"),
+		guessed(n, grantexhook.HeaderTimestamp+" has zeros or a sign before its digits"),
+	}
+	if n > MaxSeconds {
+		all[0].mistakes = []Mistake{{TimestampUnit, grantexhook.HeaderTimestamp + " is in milliseconds"}}
+	}
+	return all
+}
+
+// prefixes returns what may have been signed before the body.
+func prefixes(header string, times []guess) []guess {
+	alone := guess{}
+	if header == grantexhook.HeaderSignatureV2 {
+		alone = alone.and(nil, Mistake{SignedBodyAlone, header + " covers the body alone, like " + grantexhook.HeaderSignature})
+	}
+	all := []guess{alone}
+	if len(times[0].value) == 0 {
+		return all
+	}
+	for _, t := range times {
+		dotted := guess{append(slices.Clone(t.value), '.'), t.mistakes}
+		bare := t.and(t.value, Mistake{SignedWithoutDot, "the dot between timestamp and body was not signed"})
+		if header == grantexhook.HeaderSignature {
+			m := Mistake{SignedTimestamp, header + " covers timestamp and body, like " + grantexhook.HeaderSignatureV2}
+			dotted, bare = dotted.and(dotted.value, m), bare.and(bare.value, m)
+		}
+		all = append(all, dotted, bare)
+	}
+	return all
+}
