@@ -60,7 +60,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no sample", nil, "send grant.exploded http://h", `there is no sample of "grant.exploded"`},
 		{"no URL", nil, "send grant.created ftp://h", "must begin with http"},
 		{"no events", nil, "send -count 0 grant.created http://h", "-count must be at least 1"},
-		{"time of what has none", nil, "send -legacy -at -1m grant.created http://h", "mutually exclusive"},
+		{"time without a timestamp", nil, "send -legacy -at -1m grant.created http://h", "mutually exclusive"},
 		{"milliseconds", nil, "send -at 1795434598000 grant.created http://h", "milliseconds"},
 		{"no time", nil, "send -at yesterday grant.created http://h", "is not a time"},
 		{"no data", nil, "send -data - x.y http://h", "the data is not JSON"},
@@ -99,7 +99,7 @@ func TestFlagsAnywhere(t *testing.T) {
 		})
 	}
 	r := session{}.run(t.Context(), "send", "--", "-count", "0")
-	require.Contains(t, r.stderr, "must begin with http", "what follows -- is no flag")
+	require.Contains(t, r.stderr, "must begin with http", "after -- there are no flags")
 }
 
 func TestSecretFromFiles(t *testing.T) {

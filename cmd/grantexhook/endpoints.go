@@ -18,14 +18,22 @@ import (
 // An accountCmd is one of the commands that call the API.
 type accountCmd struct {
 	*app
-	keyFile *string
-	json    bool
+	json   bool
+	status string
+	client *grantexapi.Client
 }
 
-func newAccountCmd(a *app, fs *flag.FlagSet) *accountCmd {
-	c := &accountCmd{app: a, keyFile: fileFlag(fs, "api-key", "API key")}
+// setup defines the flags that these commands have in common.
+func (c *accountCmd) setup(a *app, fs *flag.FlagSet, act action) action {
+	c.app = a
+	keyFile := fileFlag(fs, "api-key", "API key")
 	fs.BoolVar(&c.json, "json", false, "print JSON, one object per line")
-	return c
+	return func(ctx context.Context, args []string) (err error) {
+		if c.client, err = c.api(*keyFile); err != nil {
+			return err
+		}
+		return act(ctx, args)
+	}
 }
 
 func endpointsListCommand() command {
@@ -33,7 +41,7 @@ func endpointsListCommand() command {
 		name:     "endpoints list",
 		about:    "List the account's endpoints, the newest first.",
 		examples: `grantexhook endpoints list -json | jq -r .id`,
-		setup:    func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).list },
+		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.list) },
 	}
 }
 
@@ -47,7 +55,7 @@ Without types it's subscribed to all three. Standard output gets the secret
 alone, or the whole endpoint with -json.`,
 		examples: `GRANTEX_WEBHOOK_SECRET=$(grantexhook endpoints create https://example.com/webhooks/grantex)
 grantexhook endpoints create https://example.com/webhooks/grantex grant.revoked > secret.txt`,
-		setup: func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).create },
+		setup: func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.create) },
 	}
 }
 
@@ -58,7 +66,7 @@ func endpointsDeleteCommand() command {
 		min:  1, max: 1,
 		about:    "Delete an endpoint and drop its pending deliveries.",
 		examples: `grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS`,
-		setup:    func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).delete },
+		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.delete) },
 	}
 }
 
@@ -72,16 +80,12 @@ The old endpoint stays as it is. Delete it once the receiver accepts the new
 secret and the old one has no pending deliveries. Standard output gets the
 secret alone, or the whole twin with -json.`,
 		examples: `NEW=$(grantexhook endpoints rotate wh_01M843FY8CJPK8WASNGA0PFDVS)`,
-		setup:    func(a *app, fs *flag.FlagSet) action { return newAccountCmd(a, fs).rotate },
+		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.rotate) },
 	}
 }
 
 func (c *accountCmd) list(ctx context.Context, _ []string) error {
-	client, err := c.api(*c.keyFile)
-	if err != nil {
-		return err
-	}
-	all, err := client.List(ctx)
+	all, err := c.client.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,15 +111,11 @@ func (c *accountCmd) create(ctx context.Context, args []string) error {
 	if _, err := receiverURL(args[0]); err != nil {
 		return err
 	}
-	client, err := c.api(*c.keyFile)
-	if err != nil {
-		return err
-	}
 	types := args[1:]
 	if len(types) == 0 {
 		types = eventTypes()
 	}
-	e, err := client.Create(ctx, args[0], types...)
+	e, err := c.client.Create(ctx, args[0], types...)
 	if err != nil {
 		return err
 	}
@@ -124,11 +124,7 @@ func (c *accountCmd) create(ctx context.Context, args []string) error {
 }
 
 func (c *accountCmd) delete(ctx context.Context, args []string) error {
-	client, err := c.api(*c.keyFile)
-	if err != nil {
-		return err
-	}
-	if err := client.Delete(ctx, args[0]); err != nil {
+	if err := c.client.Delete(ctx, args[0]); err != nil {
 		return err
 	}
 	if c.json {
@@ -139,11 +135,7 @@ func (c *accountCmd) delete(ctx context.Context, args []string) error {
 }
 
 func (c *accountCmd) rotate(ctx context.Context, args []string) error {
-	client, err := c.api(*c.keyFile)
-	if err != nil {
-		return err
-	}
-	twin, err := client.Rotate(ctx, args[0])
+	twin, err := c.client.Rotate(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -190,9 +182,9 @@ and goes on.`,
 		examples: `grantexhook deliveries wh_01M843FY8CJPK8WASNGA0PFDVS
 grantexhook deliveries -status failed -json wh_01M843FY8CJPK8WASNGA0PFDVS | jq -r .eventId`,
 		setup: func(a *app, fs *flag.FlagSet) action {
-			c := newAccountCmd(a, fs)
-			status := fs.String("status", "", "only those with this `STATUS`: pending, delivered or failed")
-			return func(ctx context.Context, args []string) error { return c.deliveries(ctx, args[0], *status) }
+			c := new(accountCmd)
+			fs.StringVar(&c.status, "status", "", "only those with this `STATUS`: pending, delivered or failed")
+			return c.setup(a, fs, c.deliveries)
 		},
 	}
 }
@@ -202,18 +194,14 @@ const (
 	maxPause = 15 * time.Minute // between them; Grantex asks for a minute
 )
 
-func (c *accountCmd) deliveries(ctx context.Context, id, status string) error {
-	if !slices.Contains([]string{"", grantexapi.StatusPending, grantexapi.StatusDelivered, grantexapi.StatusFailed}, status) {
-		return usageError(fmt.Sprintf("there is no status %q", status), "pending, delivered or failed")
-	}
-	client, err := c.api(*c.keyFile)
-	if err != nil {
-		return err
+func (c *accountCmd) deliveries(ctx context.Context, args []string) error {
+	if !slices.Contains([]string{"", grantexapi.StatusPending, grantexapi.StatusDelivered, grantexapi.StatusFailed}, c.status) {
+		return usageError(fmt.Sprintf("there is no status %q", c.status), "pending, delivered or failed")
 	}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	defer t.Flush() // what came before an error is shown too
 	n, tries := 0, 0
-	for d, err := range client.Deliveries(ctx, id, status) {
+	for d, err := range c.client.Deliveries(ctx, args[0], c.status) {
 		if err == nil {
 			c.row(t, n, d)
 			n, tries = n+1, 0

@@ -21,7 +21,7 @@ import (
 
 const testKey = "dev-api-key-local"
 
-// An exchange is a call of the real API, as it was recorded.
+// An exchange is a recorded call of the real API.
 type exchange struct {
 	Name     string `json:"name"`
 	Response struct {
@@ -31,7 +31,7 @@ type exchange struct {
 	} `json:"response"`
 }
 
-// ServeHTTP answers as the real API did.
+// ServeHTTP responds like the real API.
 func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	for _, h := range e.Response.Headers {
 		w.Header().Set(h[0], h[1])
@@ -279,8 +279,8 @@ func TestSecretAlone(t *testing.T) {
 	require.Contains(t, a.keys, "Bearer "+testKey)
 }
 
-// TestSecretThatCouldNotBeWritten holds that it is told which endpoint nobody
-// can use.
+// TestSecretThatCouldNotBeWritten checks that the hint names the endpoint whose
+// secret is lost.
 func TestSecretThatCouldNotBeWritten(t *testing.T) {
 	a := serveAPI(t, map[string]string{"POST": "webhook-create-ok-all"})
 	s := a.session()
@@ -290,7 +290,7 @@ func TestSecretThatCouldNotBeWritten(t *testing.T) {
 	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS, and start over\n")
 }
 
-// TestCommandsNeedAKey holds for every command that calls the API.
+// TestCommandsNeedAKey covers every command that calls the API.
 func TestCommandsNeedAKey(t *testing.T) {
 	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete x", "endpoints rotate x", "deliveries x", "forward http://h"} {
 		r := withSecret().run(t.Context(), strings.Fields(args)...)

@@ -20,8 +20,8 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// A streamAPI answers the connections to the event stream one after the other.
-// After the last, the key is refused.
+// A streamAPI has one answer for each connection to the event stream. After the
+// last it rejects the key.
 type streamAPI struct {
 	mu      sync.Mutex
 	answers []http.HandlerFunc
@@ -54,8 +54,8 @@ func refuse(status int, body string, headers ...string) http.HandlerFunc {
 	}
 }
 
-// stream sends each part at once, but sleeps for one that is a duration. Then
-// the stream ends.
+// stream sends the parts, and sleeps where a part is a duration. Then the stream
+// ends.
 func stream(parts ...any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -105,7 +105,7 @@ func forward(t *testing.T, ctx context.Context, api, receiver http.Handler, args
 	return r
 }
 
-// TestForward holds that what comes is delivered byte for byte, signed anew.
+// TestForward checks that events are delivered byte for byte, with new signatures.
 func TestForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, err := grantexhook.NewVerifier(testSecret, &grantexhook.Options{RequireTimestamp: true, Tolerance: time.Second})
@@ -189,7 +189,7 @@ func TestForwardTheRecordedStream(t *testing.T) {
 	require.ElementsMatch(t, want, strings.Split(strings.TrimSpace(r.stdout.String()), "\n"))
 }
 
-// TestForwardConnectsAgain holds when that happens, and what is printed about the gap.
+// TestForwardConnectsAgain checks the waits, and what is printed about the gap.
 func TestForwardConnectsAgain(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -206,11 +206,11 @@ func TestForwardConnectsAgain(t *testing.T) {
 		{"503 with a Location", refuse(503, "", "Location", "http://receiver.test/elsewhere"), time.Second, 1500 * time.Millisecond, []string{"the API answered 503: Service Unavailable; connecting again in 1"}},
 		{"408", refuse(408, ""), time.Second, 1500 * time.Millisecond, []string{"the API answered 408: Request Timeout; connecting again in 1"}},
 		{"out of order", refuse(503, "<title>Sorry</title>"), time.Second, 1500 * time.Millisecond, []string{"the API answered 503: Sorry; connecting again in 1"}},
-		{"told to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * time.Second, 59 * time.Second, []string{"the API answered 429: Slow down; connecting again in 59s"}},
+		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * time.Second, 59 * time.Second, []string{"the API answered 429: Slow down; connecting again in 59s"}},
 		{"not a stream", refuse(200, "<html>", "Content-Type", "text/html"), time.Second, 1500 * time.Millisecond, []string{"not an event stream); is GRANTEX_URL right?; connecting again in 1"}},
 		{"too many streams", refuse(429, `{"code":"TOO_MANY_CONNECTIONS"}`), 301 * time.Second, 302 * time.Second, []string{"connecting again in 5m1", "since a try within 5m0s would only prolong this"}},
-		{"told to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), time.Hour, time.Hour, []string{"connecting again in 1h0m0s"}},
-		{"told to wait for nothing", refuse(429, "", "Retry-After", "0"), time.Second, 1500 * time.Millisecond, []string{"429"}},
+		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), time.Hour, time.Hour, []string{"connecting again in 1h0m0s"}},
+		{"asked not to wait", refuse(429, "", "Retry-After", "0"), time.Second, 1500 * time.Millisecond, []string{"429"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -231,8 +231,8 @@ func TestForwardConnectsAgain(t *testing.T) {
 	}
 }
 
-// TestForwardGap holds that the gap lasts from the last that came whole to the
-// first that comes again.
+// TestForwardGap checks that the gap begins with the last event or keepalive before
+// the break, and ends with the first after it.
 func TestForwardGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &streamAPI{answers: []http.HandlerFunc{
@@ -295,8 +295,8 @@ func TestForwardLargeEvent(t *testing.T) {
 	})
 }
 
-// TestForwardRetries holds that an event is tried again while others come, and
-// after the stream has ended.
+// TestForwardRetries checks that an event is retried while others arrive, and after
+// the stream has ended.
 func TestForwardRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -321,8 +321,8 @@ func TestForwardRetries(t *testing.T) {
 	})
 }
 
-// TestForwardSlowReceiver holds that more than a few deliveries at one time make
-// the stream wait, that waiting is no silence, and that nothing is lost.
+// TestForwardSlowReceiver checks that a slow receiver makes the stream wait, that
+// the wait doesn't count as silence, and that every event arrives.
 func TestForwardSlowReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -354,8 +354,8 @@ func TestForwardSlowReceiver(t *testing.T) {
 	})
 }
 
-// TestForwardInterrupted holds that an interrupt ends the command at any time,
-// as done.
+// TestForwardInterrupted checks that an interrupt at any time ends the command with
+// status 0.
 func TestForwardInterrupted(t *testing.T) {
 	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)

@@ -38,7 +38,7 @@ type session struct {
 	dial  func(context.Context, string, string) (net.Conn, error)
 }
 
-// A result is what a command left behind.
+// A result is what a command printed, and its exit status.
 type result struct {
 	status         int
 	stdout, stderr string
@@ -62,21 +62,21 @@ func (s session) run(ctx context.Context, args ...string) result {
 	return result{status, stdout.String(), stderr.String()}
 }
 
-// testSecret is such as Grantex makes.
+// testSecret looks like the secrets of Grantex.
 const testSecret = "4542b7f9be422960094f18d8373130cde8aab2e28346bc29"
 
 func withSecret() session {
 	return session{env: map[string]string{"GRANTEX_WEBHOOK_SECRET": testSecret}}
 }
 
-// A memory is a server on connections in memory, for a bubble.
+// A memory is a listener for connections in memory, which work in a bubble.
 type memory struct {
 	conns  chan net.Conn
 	closed chan struct{}
 }
 
-// serveMemory serves h until the test ends, whatever the address is that is
-// dialled.
+// serveMemory serves h until the test ends. It returns a dial function that connects
+// to h for any address.
 func serveMemory(t *testing.T, h http.Handler) func(context.Context, string, string) (net.Conn, error) {
 	t.Helper()
 	m := &memory{make(chan net.Conn), make(chan struct{})}
@@ -107,7 +107,7 @@ func (m *memory) Accept() (net.Conn, error) {
 func (m *memory) Close() error   { close(m.closed); return nil }
 func (m *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
 
-// A brokenPipe takes nothing.
+// A brokenPipe fails every write.
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }

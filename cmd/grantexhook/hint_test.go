@@ -23,7 +23,7 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// verifying returns a receiver that handles nothing.
+// verifying returns a receiver that verifies deliveries and ignores the events.
 func verifying(t *testing.T, opts *grantexhook.Options) http.Handler {
 	t.Helper()
 	v, err := grantexhook.NewVerifier(testSecret, opts)
@@ -57,7 +57,7 @@ func endless(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// TestSendHints checks what send says to common mistakes, made at real receivers.
+// TestSendHints checks the hints of send, with real receivers.
 func TestSendHints(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	mux := http.NewServeMux()
@@ -142,7 +142,7 @@ func TestHint(t *testing.T) {
 	}
 }
 
-// TestMistakeHints checks that no kind of mistake is without a hint.
+// TestMistakeHints checks that every kind of mistake has a hint.
 func TestMistakeHints(t *testing.T) {
 	for kind := range diagnose.V2Changed + 1 {
 		require.NotEmpty(t, mistakeHints[kind], kind)
@@ -150,7 +150,8 @@ func TestMistakeHints(t *testing.T) {
 	require.Len(t, mistakeHints, int(diagnose.V2Changed)+1)
 }
 
-// TestSendPrintsTheAnswer checks that a duplicate isn't printed like the first.
+// TestSendPrintsTheAnswer checks that the output shows which delivery was a
+// duplicate.
 func TestSendPrintsTheAnswer(t *testing.T) {
 	v, err := grantexhook.NewVerifier(testSecret, nil)
 	require.NoError(t, err)
@@ -186,13 +187,13 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestSendDataLikeGrantex checks that escapes become what Grantex writes for them.
+// TestSendDataLikeGrantex checks that data is written like Grantex writes it.
 func TestSendDataLikeGrantex(t *testing.T) {
 	rec := &receiver{}
 	server := httptest.NewServer(rec)
 	defer server.Close()
 	s := withSecret()
-	s.stdin = `{"a": "\u00e9 \u003c \/ \ud83d\ude00 \u2028", "b": "\u0041\n\u001b\"\\", "expiresAt": "2026-11-23T14:01:56+02:00"}`
+	s.stdin = "\uFEFF" + `{"a": "\u00e9 \u003c \/ \ud83d\ude00 \u2028", "b": "\u0041\n\u001b\"\\", "expiresAt": "2026-11-23T14:01:56+02:00"}`
 	r := s.run(t.Context(), "send", "-data", "-", "x.y", server.URL)
 	require.Equal(t, exitDone, r.status, r)
 	_, data, _ := strings.Cut(rec.bodies[0], `"data":`)

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"grantex.dev/grantexhook"
@@ -66,20 +65,26 @@ func (c *listenCmd) run(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
+	const freePort = "grantexhook listen -addr 127.0.0.1:0 takes any free port"
+	if isTaken(c.addr) {
+		return failed(fmt.Errorf("another program, perhaps your receiver, listens on %s", c.addr), freePort)
+	}
 	socket, err := listenOn(c.addr)
 	if err != nil {
-		return c.notListening(err)
+		return failed(err, freePort)
 	}
 	c.introduce(socket.Addr(), secret, made)
 	return c.serve(ctx, socket, v.Middleware(c.dispatcher()))
 }
 
-func (c *listenCmd) notListening(err error) error {
-	const hint = "grantexhook listen -addr 127.0.0.1:0 takes any free port"
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return failed(fmt.Errorf("the address %s is taken by another program, perhaps your receiver", c.addr), hint)
+// isTaken reports whether a program listens on addr. Some systems let another one
+// listen on 127.0.0.1 while it listens on all addresses.
+func isTaken(addr string) bool {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err == nil {
+		conn.Close()
 	}
-	return failed(err, hint)
+	return err == nil
 }
 
 // listenOn uses ::1 instead of 127.0.0.1 on a machine whose loopback has only IPv6.

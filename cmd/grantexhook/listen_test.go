@@ -20,7 +20,7 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// A screen is written by a command that runs, and read by the test.
+// A screen is what a running command prints. The test may read it at any time.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -38,7 +38,7 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// find waits for what matches the pattern, and returns its first group.
+// find waits for a match of the pattern, and returns its first group.
 func (s *screen) find(t *testing.T, pattern string) string {
 	t.Helper()
 	var m []string
@@ -88,7 +88,7 @@ func (l *listening) end(t *testing.T) {
 	l.status = nil
 }
 
-// send delivers a body and returns the status of the answer.
+// send delivers a body and returns the status of the response.
 func (l *listening) send(t *testing.T, d sender.Parcel) int {
 	t.Helper()
 	u, err := sender.ParseURL(l.url)
@@ -132,7 +132,7 @@ func TestNewSecret(t *testing.T) {
 	require.Len(t, seen, 10)
 }
 
-// TestListenJSON holds that a script gets the very bytes.
+// TestListenJSON checks that a script gets the body byte for byte.
 func TestListenJSON(t *testing.T) {
 	l := listen(t, "", "-json", "-path", "/x/y")
 	require.True(t, strings.HasSuffix(l.url, "/x/y"))
@@ -206,8 +206,8 @@ func TestListenWrongPlace(t *testing.T) {
 	l.stderr.find(t, `(404 to POST "/webhooks/grantex/\\x1b"; )`)
 }
 
-// TestListenStopsGracefully holds that a delivery whose body is still coming is
-// answered when the command is interrupted, and shown.
+// TestListenStopsGracefully checks that a delivery is still handled if the command
+// is interrupted while its body arrives.
 func TestListenStopsGracefully(t *testing.T) {
 	l := listen(t, testSecret)
 	u, err := sender.ParseURL(l.url)
@@ -241,8 +241,8 @@ func TestListenStopsGracefully(t *testing.T) {
 	require.Contains(t, l.stdout.String(), "evt_1")
 }
 
-// TestListenWithoutOutput holds that an event that could not be shown is sent
-// again.
+// TestListenWithoutOutput checks that an event is rejected if it can't be shown, and
+// a retry isn't a duplicate.
 func TestListenWithoutOutput(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	l := &listening{secret: testSecret, stop: stop}
@@ -269,5 +269,5 @@ func TestListenAddressTaken(t *testing.T) {
 	defer cancel()
 	r := withSecret().run(ctx, "listen", "-addr", taken.Addr().String())
 	require.Equal(t, exitFailed, r.status)
-	require.Contains(t, r.stderr, "hint: grantexhook listen -addr 127.0.0.1:0")
+	require.Equal(t, "grantexhook: another program, perhaps your receiver, listens on "+taken.Addr().String()+"\nhint: grantexhook listen -addr 127.0.0.1:0 takes any free port\n", r.stderr)
 }

@@ -16,13 +16,13 @@ import (
 // build returns the path of the program.
 func build(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "grantexhook.exe") // Windows starts nothing without the suffix, and nobody else minds it
+	path := filepath.Join(t.TempDir(), "grantexhook.exe") // Windows needs the suffix
 	text, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	require.NoError(t, err, string(text))
 	return path
 }
 
-// start returns the program with these arguments and no environment of ours.
+// start returns the program with these arguments and this environment.
 func start(path, stdin string, env []string, args ...string) (cmd *exec.Cmd, stdout, stderr *screen) {
 	cmd = exec.Command(path, args...)
 	stdout, stderr = &screen{}, &screen{}
@@ -36,7 +36,7 @@ func start(path, stdin string, env []string, args ...string) (cmd *exec.Cmd, std
 	return cmd, stdout, stderr
 }
 
-// TestProgram runs the program itself: what a shell sees of it.
+// TestProgram runs the program itself, like a shell.
 func TestProgram(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program")
@@ -77,7 +77,8 @@ func TestProgram(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 }
 
-// TestProgramDoesNotLinkTesting holds that its flags and its size are its own.
+// TestProgramDoesNotLinkTesting checks that the program imports nothing but the
+// standard library and this module, without package testing and its flags.
 func TestProgramDoesNotLinkTesting(t *testing.T) {
 	text, err := exec.Command("go", "list", "-deps", ".").Output()
 	var failed *exec.ExitError

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -133,6 +134,7 @@ func (c *sendCmd) payload(eventType string) (func(time.Time) any, error) {
 	if err != nil {
 		return nil, err
 	}
+	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	if !json.Valid(text) {
 		return nil, usageError("the data is not JSON", "-data takes one JSON object")
 	}

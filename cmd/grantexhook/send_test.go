@@ -19,8 +19,8 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// A receiver answers with one status after the other, the last again and again,
-// and keeps what it was sent.
+// A receiver responds with one status after the other, repeats the last, and keeps
+// what it was sent.
 type receiver struct {
 	mu       sync.Mutex
 	statuses []int
@@ -102,7 +102,7 @@ func TestSendRedirected(t *testing.T) {
 	}
 }
 
-// TestSendNothingListens holds that it is told from a refusal.
+// TestSendNothingListens checks that the output differs from a rejection.
 func TestSendNothingListens(t *testing.T) {
 	s := httptest.NewServer(nil)
 	s.Close()
@@ -112,8 +112,8 @@ func TestSendNothingListens(t *testing.T) {
 	require.Contains(t, r.stderr, "hint: is the receiver running?")
 }
 
-// TestSendIsAccepted holds that what is sent is what the library accepts, at the
-// time it was asked to be signed.
+// TestSendIsAccepted checks that the library accepts what is sent, and that it's
+// signed for the time asked for.
 func TestSendIsAccepted(t *testing.T) {
 	tests := []struct {
 		name, args string
@@ -181,7 +181,7 @@ func TestSendDataFromFile(t *testing.T) {
 	require.Contains(t, r.stderr, "the type is empty")
 }
 
-// TestSendInterrupted holds that waiting for a retry ends with the context.
+// TestSendInterrupted checks that the wait for a retry ends with the context.
 func TestSendInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 65*time.Second)

@@ -21,7 +21,7 @@ import (
 	"grantex.dev/grantexhook/internal/capture"
 )
 
-// verify runs the command on the body in standard input.
+// verify runs the command with the body on standard input.
 func verify(t *testing.T, secret, stdin string, args ...string) result {
 	t.Helper()
 	s := session{env: map[string]string{"GRANTEX_WEBHOOK_SECRET": secret}, stdin: stdin}
@@ -78,8 +78,8 @@ func sorted(t *testing.T) string {
 	return string(b)
 }
 
-// TestVerifyMistakes checks that each of the usual mistakes is named, and neither
-// the secret nor the right signature shown.
+// TestVerifyMistakes checks that each of the usual mistakes is named, and that
+// neither the secret nor the right signature is shown.
 func TestVerifyMistakes(t *testing.T) {
 	const ts, s, b = "1795434598", testSecret, testBody
 	v2 := sign(s, ts+"."+b)
@@ -147,8 +147,8 @@ func TestVerifyMistakes(t *testing.T) {
 		{"two mistakes", s + "\n", b + "\n", "", v2, ts, "the secret has white space around it; and the body has a newline at its end"},
 		{"another secret", "s0mething else", b, "", v2, ts, "the signature doesn't match this"},
 		{"another body", s, strings.Replace(b, "true", "false", 1), "", v2, ts, "the signature doesn't match this"},
-		{"a secret that is none", "[redacted]", b, "", v2, ts, "is the placeholder"},
-		{"right for a secret that is none", s + " ", b, sign(s+" ", b), "", "", "white space around it; trim it"},
+		{"a placeholder for the secret", "[redacted]", b, "", v2, ts, "is the placeholder"},
+		{"right, for a secret that can't be one", s + " ", b, sign(s+" ", b), "", "", "white space around it; trim it"},
 		{"nothing", s, b, "", "", "", "there is no signature header"},
 		{"only a timestamp", s, b, "", "", ts, "there is no signature header"},
 	}
@@ -205,7 +205,7 @@ func TestVerifyClock(t *testing.T) {
 		})
 	}
 	r := verify(t, testSecret, testBody, "-signature-v2", v2, "-timestamp", ts)
-	require.Equal(t, exitFailed, r.status, "the clock is that of the machine")
+	require.Equal(t, exitFailed, r.status, "the machine's clock decides")
 	r = verify(t, testSecret, testBody, "-signature-v2", sign(testSecret, "9223372036854775807."+testBody), "-timestamp", "9223372036854775807", "-any-time")
 	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.stdout, "is in milliseconds")

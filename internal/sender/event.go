@@ -16,17 +16,17 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// MaxBody is the size in bytes of the largest body that Grantex can make, as its
-// API limits what goes into one.
+// MaxBody is the size in bytes of the largest body that Grantex can make. Its API
+// limits what goes into one.
 const MaxBody = 154_241
 
-// NewEvent returns an event as if it happened now.
+// NewEvent returns an event that happens now.
 func NewEvent(eventType string, data any) grantexhook.Event[any] {
 	now := time.Now()
 	return grantexhook.Event[any]{ID: NewID("evt_", now), Type: eventType, CreatedAt: now, Data: data}
 }
 
-// NewID returns an id such as Grantex gives out: prefix and a ULID.
+// NewID returns an ID like those of Grantex: the prefix and a ULID.
 func NewID(prefix string, at time.Time) string {
 	const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	var u [16]byte
@@ -41,9 +41,8 @@ func NewID(prefix string, at time.Time) string {
 	return prefix + string(text[:])
 }
 
-// Body returns the body of e as Grantex writes it. Data that is nil becomes an
-// empty object; it is an error if it becomes something else than an object, or
-// if it cannot be encoded.
+// Body returns the body of e as Grantex writes it. Data that is nil becomes an empty
+// object. It is an error if Data can't be encoded, or isn't an object then.
 func Body(e grantexhook.Event[any]) ([]byte, error) {
 	if e.Data == nil {
 		e.Data = struct{}{}
@@ -59,10 +58,9 @@ func Body(e grantexhook.Event[any]) ([]byte, error) {
 	return encode(e)
 }
 
-// encode writes v as Grantex does, with JSON.stringify. encoding/json differs in
-// what it escapes, in times and in nil slices, and it keeps the escapes in a
-// json.RawMessage. Numbers stay as they are in v, since JavaScript would round large
-// ones.
+// encode writes v like Grantex, which uses JSON.stringify. encoding/json differs in
+// escapes, times and nil slices, and it keeps the escapes in a json.RawMessage.
+// Numbers stay as they are in v, where JavaScript would round large ones.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -111,11 +109,11 @@ func unhex(escape []byte) rune {
 	return rune(n)
 }
 
-// timeField matches no more than a field that is named like the times of
-// Grantex: inside a string the quotes would be escaped.
+// timeField matches only a field that is named like the times of Grantex. Inside a
+// string the quotes would be escaped.
 var timeField = regexp.MustCompile(`At":"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d)"`)
 
-// millis writes the time in UTC and with three decimals, as JavaScript does.
+// millis writes the time in UTC with three decimals, like JavaScript.
 func millis(field []byte) []byte {
 	const name = `At":"`
 	at, err := time.Parse(time.RFC3339Nano, string(field[len(name):len(field)-1]))

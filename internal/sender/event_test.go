@@ -16,8 +16,8 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// TestBodyOfCaptures holds that what was decoded is written again as it was
-// recorded, byte for byte.
+// TestBodyOfCaptures checks that a decoded body is encoded like the recording, byte
+// for byte.
 func TestBodyOfCaptures(t *testing.T) {
 	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -104,13 +104,13 @@ func FuzzBody(f *testing.F) {
 		require.True(t, utf8.Valid(body))
 		var got grantexhook.Event[map[string]string]
 		require.NoError(t, json.Unmarshal(body, &got))
-		require.Equal(t, string([]rune(text)), got.Data["a"], "bytes that are no UTF-8 become U+FFFD")
+		require.Equal(t, string([]rune(text)), got.Data["a"], "bytes that are not UTF-8 become U+FFFD")
 	})
 }
 
 // FuzzBodyOfRaw checks that rewriting a raw payload doesn't change its value, that
 // JSON.stringify could have written every escape that's left, and that rewriting it
-// a second time changes nothing.
+// a second time has no effect.
 func FuzzBodyOfRaw(f *testing.F) {
 	for _, s := range []string{`"\u00e9\u003c\/"`, `"\ud83d\ude00\ud83d\\u0041\u0022\u0008"`, `{"\u0061":1e400,"a":[]}`, "\"\xff\u2028\"", `"scopes":null`} {
 		f.Add(s)

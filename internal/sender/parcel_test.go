@@ -19,7 +19,7 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// A server is what goes on at the other end of a connection.
+// A server handles the other end of a connection.
 type server func(net.Conn)
 
 // answering reads the request and answers with the text.
@@ -39,8 +39,8 @@ func readRequest(r io.Reader) (raw string) {
 	return b.String()
 }
 
-// newParcel returns a delivery to s over connections in memory, which the test
-// does not outlive.
+// newParcel returns a parcel for s. It goes over connections in memory, which have
+// ended when the test ends.
 func newParcel(t *testing.T, s server) *sender.Parcel {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -78,8 +78,8 @@ func first(t *testing.T, d *sender.Parcel) sender.Attempt {
 	return sender.Attempt{}
 }
 
-// TestAttemptsOfCaptures holds that a failure is retried at the recorded times,
-// and signed as was recorded then.
+// TestAttemptsOfCaptures checks that a failure is retried at the recorded times,
+// with the recorded signatures.
 func TestAttemptsOfCaptures(t *testing.T) {
 	var recorded []capture.Recording
 	for _, c := range capture.All() {
@@ -162,7 +162,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestHangUp holds that the ten seconds are those of the whole exchange.
+// TestHangUp checks that the ten seconds are for the whole exchange.
 func TestHangUp(t *testing.T) {
 	whole := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	tests := []struct {
@@ -208,8 +208,8 @@ func TestAttemptsEndWithTheContext(t *testing.T) {
 	})
 }
 
-// TestAttemptsEndBeforeTheDeadline holds that nothing waits for an attempt that
-// cannot be made.
+// TestAttemptsEndBeforeTheDeadline checks that there's no wait for an attempt that
+// would come too late.
 func TestAttemptsEndBeforeTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Second)

@@ -20,8 +20,8 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// TestWireOfCaptures holds that at the time of each recording the same bytes are
-// sent as then.
+// TestWireOfCaptures checks that, at the time of each recording, the recorded bytes
+// are sent.
 func TestWireOfCaptures(t *testing.T) {
 	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestWireOfCaptures(t *testing.T) {
 	}
 }
 
-// TestAnswerBeforeTheBody holds that a refusal is seen that was sent before the
+// TestAnswerBeforeTheBody checks that a rejection counts even if it comes before the
 // body was read.
 func TestAnswerBeforeTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -74,8 +74,7 @@ func TestCut(t *testing.T) {
 	})
 }
 
-// TestEmptyBody holds that no body is sent as none, and that one which is cut
-// does not come to its end.
+// TestEmptyBody checks that an empty body has no chunk, and no end if it's cut.
 func TestEmptyBody(t *testing.T) {
 	for cut, want := range []string{"0\r\n\r\n", ""} {
 		synctest.Test(t, func(t *testing.T) {
@@ -93,7 +92,8 @@ func TestEmptyBody(t *testing.T) {
 	}
 }
 
-// TestCutOfAConnectionThatIsGone holds that ErrCut tells only of what was done.
+// TestCutOfAConnectionThatIsGone checks that ErrCut is returned only for a cut that
+// was made.
 func TestCutOfAConnectionThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newParcel(t, func(net.Conn) {})
@@ -136,7 +136,7 @@ func TestTLS(t *testing.T) {
 	u, err := sender.ParseURL(s.URL)
 	require.NoError(t, err)
 	err = first(t, &sender.Parcel{URL: u}).Err
-	require.ErrorContains(t, err, "certificate", "that of the test's server is not trusted")
+	require.ErrorContains(t, err, "certificate", "the test's server is not trusted")
 }
 
 func TestLoopback(t *testing.T) {
