@@ -1,7 +1,6 @@
 package grantexhook_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -327,21 +326,21 @@ func TestMiddlewareMaxBody(t *testing.T) {
 		{"far beyond", 1000, 5 << 20, 413},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel() // net/http lingers for half a second over a connection it closes
-			body := bytes.Repeat([]byte("a"), test.size)
-			rec := newReceiver(t, secret, grantexhook.Options{MaxBody: test.maxBody})
-			srv := httptest.NewServer(rec)
-			defer srv.Close()
-			for kind, r := range map[string]io.Reader{"declared": bytes.NewReader(body), "chunked": chunked(body)} {
-				h := http.Header{}
-				grantexhook.Sign(h, secret, body, time.Now())
-				resp, err := srv.Client().Do(newPost(t, srv.URL, h, r))
-				require.NoError(t, err, kind)
-				bodyOf(t, resp)
-				require.Equal(t, test.want, resp.StatusCode, kind)
-			}
-		})
+		body := bytes.Repeat([]byte("a"), test.size)
+		for kind, sent := range map[string]func(http.Header) string{
+			"declared": func(h http.Header) string { return declared(h, test.size) + string(body) },
+			"chunked":  func(h http.Header) string { return head(h) + chunk(body) + lastChunk },
+		} {
+			t.Run(test.name+", "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					conn := dialPipe(t, &http.Server{Handler: newReceiver(t, secret, grantexhook.Options{MaxBody: test.maxBody})})
+					h := http.Header{}
+					grantexhook.Sign(h, secret, body, time.Now())
+					conn.write(sent(h))
+					require.Equal(t, test.want, conn.answer(t).StatusCode)
+				})
+			})
+		}
 	}
 }
 
@@ -661,22 +660,24 @@ type panicHandler struct{ slog.Handler }
 func (panicHandler) Enabled(context.Context, slog.Level) bool  { return true }
 func (panicHandler) Handle(context.Context, slog.Record) error { panic("in Log") }
 
+// A halfClosed is a connection whose other side has sent everything and closed its
+// half.
+type halfClosed struct {
+	net.Conn
+	sent io.Reader
+}
+
+func (c *halfClosed) Read(p []byte) (int, error) { return c.sent.Read(p) }
+
 func TestMiddlewareAnswersABrokenOffBody(t *testing.T) {
-	t.Parallel() // net/http lingers for half a second over a connection it closes
-	rec := newReceiver(t, secret, grantexhook.Options{})
-	srv := httptest.NewServer(rec)
-	defer srv.Close()
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, head(signed(secret, time.Now()))+chunk(payload[:50]))
-	require.NoError(t, err)
-	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
-	require.Equal(t, grantexhook.ReasonUnreadable, rec.refused[0].reason)
-	require.ErrorIs(t, rec.refused[0].err, io.ErrUnexpectedEOF)
+	synctest.Test(t, func(t *testing.T) {
+		rec := newReceiver(t, secret, grantexhook.Options{})
+		sent := head(signed(secret, time.Now())) + chunk(payload[:50])
+		conn := dialThrough(t, &http.Server{Handler: rec}, func(c net.Conn) net.Conn { return &halfClosed{c, strings.NewReader(sent)} })
+		require.Equal(t, http.StatusBadRequest, conn.answer(t).StatusCode)
+		require.Equal(t, grantexhook.ReasonUnreadable, rec.refused[0].reason)
+		require.ErrorIs(t, rec.refused[0].err, io.ErrUnexpectedEOF)
+	})
 }
 
 // putBack reads the whole body before h does, as a middleware that logs it may,

@@ -39,6 +39,12 @@ type pipeClient struct {
 // with the test.
 func dialPipe(t *testing.T, s *http.Server) *pipeClient {
 	t.Helper()
+	return dialThrough(t, s, func(c net.Conn) net.Conn { return c })
+}
+
+// dialThrough is dialPipe with the server's end of the connection wrapped.
+func dialThrough(t *testing.T, s *http.Server, wrap func(net.Conn) net.Conn) *pipeClient {
+	t.Helper()
 	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
 	go s.Serve(l)
 	t.Cleanup(func() {
@@ -46,12 +52,12 @@ func dialPipe(t *testing.T, s *http.Server) *pipeClient {
 		time.Sleep(time.Second) // net/http lingers for half of it over a connection it closes
 	})
 	client, server := net.Pipe()
-	l.conns <- server
+	l.conns <- wrap(server)
 	t.Cleanup(func() { client.Close() })
 	return &pipeClient{client, bufio.NewReader(client)}
 }
 
-// write sends text in the background, since a pipe holds nothing.
+// write sends text in the background, since a pipe has no buffer.
 func (c *pipeClient) write(text string) {
 	go c.Write([]byte(text))
 }

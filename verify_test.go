@@ -565,6 +565,7 @@ func underFIPS(t *testing.T, mode string) bool {
 }
 
 func TestFIPSRefusesAShortSecret(t *testing.T) {
+	t.Parallel() // it waits for a process
 	if !underFIPS(t, "only") {
 		return
 	}
@@ -583,6 +584,7 @@ func TestFIPSRefusesAShortSecret(t *testing.T) {
 
 // TestFIPSOnTakesAShortSecret: only the mode that enforces FIPS 140-3 panics.
 func TestFIPSOnTakesAShortSecret(t *testing.T) {
+	t.Parallel() // it waits for a process
 	if underFIPS(t, "on") {
 		require.NoError(t, newVerifier(t, "short", nil).Verify(signed("short", time.Now()), payload))
 		require.True(t, grantexhook.VerifySignature(payload, legacy("short").Get(grantexhook.HeaderSignature), "short"))
