@@ -269,14 +269,14 @@ func onData[T grantexhook.Payload](d *grantexhook.Dispatcher, got *any) {
 func TestPayloadPanics(t *testing.T) {
 	var got any
 	var store spyStore
-	var told traces
-	d := grantexhook.Dispatcher{Store: &store, Trace: told.trace}
+	var seen traces
+	d := grantexhook.Dispatcher{Store: &store, Trace: seen.trace}
 	onData[bomb](&d, &got)
 	onData[flagged](&d, &got)
 	require.Equal(t, http.StatusInternalServerError, record(t.Context(), t, &d, newEvent("bomb", `{}`)).Code)
-	require.Equal(t, grantexhook.OutcomePanicked, told.only(t).outcome)
-	require.Equal(t, "evt_1 bomb", told.only(t).id+" "+told.only(t).eventType)
-	require.ErrorAs(t, told.only(t).err, new(*grantexhook.PanicError))
+	require.Equal(t, grantexhook.OutcomePanicked, seen.only(t).outcome)
+	require.Equal(t, "evt_1 bomb", seen.only(t).id+" "+seen.only(t).eventType)
+	require.ErrorAs(t, seen.only(t).err, new(*grantexhook.PanicError))
 	require.Empty(t, store.calls)
 	require.Nil(t, got)
 
@@ -323,11 +323,11 @@ func TestUnknownTypesWithAnyTime(t *testing.T) {
 				body := func(eventType string) []byte {
 					return fmt.Appendf(nil, `{"id":"evt_1","type":%q,"createdAt":%s%s}`, eventType, at, data)
 				}
-				var told traces
-				d := grantexhook.Dispatcher{Trace: told.trace}
+				var seen traces
+				d := grantexhook.Dispatcher{Trace: seen.trace}
 				onAll(&d, func(context.Context, any) error { return errors.New("not for this event") })
 				require.Equal(t, http.StatusOK, record(t.Context(), t, &d, body("budget.exceeded")).Code)
-				require.Equal(t, traced{"evt_1", "budget.exceeded", time.Time{}, grantexhook.OutcomeIgnored, nil, 1}, told.only(t))
+				require.Equal(t, traced{"evt_1", "budget.exceeded", time.Time{}, grantexhook.OutcomeIgnored, nil, 1}, seen.only(t))
 				require.Equal(t, http.StatusUnprocessableEntity, record(t.Context(), t, &d, body("grant.created")).Code)
 
 				var got any
@@ -473,12 +473,12 @@ func TestDispatchAfterTheEnd(t *testing.T) {
 			ctx, cancel := test.end(t.Context())
 			defer cancel()
 			var store spyStore
-			var told traces
-			d := grantexhook.Dispatcher{Store: &store, Trace: told.trace}
+			var seen traces
+			d := grantexhook.Dispatcher{Store: &store, Trace: seen.trace}
 			onAll(&d, func(context.Context, any) error { t.Error("the handler was called"); return nil })
 			require.ErrorIs(t, d.Dispatch(ctx, createdEvent), test.want)
 			require.Empty(t, store.calls)
-			require.Empty(t, told.all)
+			require.Empty(t, seen.all)
 		})
 	}
 }

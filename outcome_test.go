@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"log"
 	"log/slog"
@@ -23,7 +26,7 @@ import (
 	"grantex.dev/grantexhook/internal/capture"
 )
 
-// A traced is what Trace was told of one event.
+// A traced is what Trace was called with for one event.
 type traced struct {
 	id, eventType string
 	createdAt     time.Time
@@ -32,7 +35,7 @@ type traced struct {
 	ends          int
 }
 
-// traces collects what Dispatcher.Trace is told.
+// traces collects the calls of Dispatcher.Trace.
 type traces struct {
 	mu  sync.Mutex
 	all []*traced
@@ -51,7 +54,7 @@ func (s *traces) trace(ctx context.Context, id, eventType string, createdAt time
 	}
 }
 
-// only returns the one event that there was, which has ended once.
+// only returns the only event, and checks that it ended once.
 func (s *traces) only(t testing.TB) traced {
 	t.Helper()
 	s.mu.Lock()
@@ -86,7 +89,7 @@ func (b *logBook) lines(t testing.TB) (lines []string) {
 }
 
 // post delivers body to h over a real connection, as Grantex does, and returns
-// the status and the text of the answer, or 0 if there is none.
+// the status and the text of the response, or 0 if there isn't one.
 func post(t testing.TB, h http.Handler, body []byte) (status int, text string) {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -103,7 +106,26 @@ func post(t testing.TB, h http.Handler, body []byte) (status int, text string) {
 
 const unsettled = "ERROR grantexhook: recording the outcome failed; the event may be handled again or late"
 
-// TestOutcomes is the table of answers, with what the operator is told of each.
+// documented returns the statuses that the comments of a file's constants name.
+func documented(t *testing.T, file string) map[string]int {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	require.NoError(t, err)
+	statuses := map[string]int{}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && v.Comment != nil && len(v.Values) == 1 {
+			var status int
+			if _, err := fmt.Sscan(v.Comment.Text(), &status); err == nil {
+				statuses[strings.Trim(v.Values[0].(*ast.BasicLit).Value, `"`)] = status
+			}
+		}
+		return true
+	})
+	return statuses
+}
+
+// TestOutcomes checks the response, the trace and the log of each outcome, and the
+// state in which it leaves the event.
 func TestOutcomes(t *testing.T) {
 	own, away := errors.New("own"), errors.New("away")
 	returns := func(err error) func(context.Context) error {
@@ -115,7 +137,6 @@ func TestOutcomes(t *testing.T) {
 	panics := func(v any) func(context.Context) error {
 		return func(context.Context) error { panic(v) }
 	}
-	none := func(context.Context) error { panic("the handler was called") }
 	unknown := newEvent("budget.exceeded", `{"limit":"`+marker+`"}`)
 	malformed := newEvent("grant.created", `["`+marker+`"]`)
 	quick := func(d *grantexhook.Dispatcher, _ *spyStore) { d.Timeout = time.Millisecond }
@@ -134,55 +155,98 @@ func TestOutcomes(t *testing.T) {
 
 	tests := []struct {
 		name    string
-		body    []byte
-		handle  func(context.Context) error
+		body    []byte                      // createdEvent if nil
+		handle  func(context.Context) error // must not be called if nil
 		prepare func(*grantexhook.Dispatcher, *spyStore)
-		status  int // 0: no answer
+		status  int // 0: no response
 		outcome string
-		err     string // part of what Trace is told; empty if it is nil
+		err     string // part of the error that Trace gets; empty if it is nil
 		after   string // state of the event
+		level   string // of the log line about the outcome; empty if there isn't one
 		log     []string
 	}{
-		{"handled", createdEvent, returns(nil), nil, 200, "handled", "", "done", []string{"DEBUG grantexhook: event handled"}},
-		{"handled late", createdEvent, late(nil), quick, 200, "handled", "", "done", []string{"DEBUG grantexhook: event handled"}},
-		{"handled, but Done fails", createdEvent, returns(nil), fails(nil, away, nil), 200, "handled", "", "held", []string{unsettled, "DEBUG grantexhook: event handled"}},
-		{"handled by Other", unknown, none, other(nil), 200, "handled", "", "done", []string{"DEBUG grantexhook: event handled"}},
-		{"duplicate", createdEvent, none, isDone, 200, "duplicate", "", "done", []string{"DEBUG grantexhook: event duplicate"}},
-		{"ignored", unknown, none, nil, 200, "ignored", "", "free", []string{"DEBUG grantexhook: event ignored"}},
-		{"in flight", createdEvent, none, isHeld, 409, "in_flight", "is being handled", "held", []string{"INFO grantexhook: event in_flight"}},
-		{"malformed", malformed, none, nil, 422, "malformed", "malformed", "free", []string{"ERROR grantexhook: event malformed"}},
-		{"no JSON", []byte(marker), none, nil, 422, "malformed", "malformed", "free", []string{"ERROR grantexhook: event malformed"}},
-		{"failed", createdEvent, returns(own), nil, 500, "failed", "own", "free", []string{"ERROR grantexhook: event failed"}},
-		{"failed, and Release too", createdEvent, returns(own), fails(nil, nil, away), 500, "failed", "own", "held", []string{unsettled, "ERROR grantexhook: event failed"}},
-		{"failed in Other", unknown, none, other(own), 500, "failed", "own", "free", []string{"ERROR grantexhook: event failed"}},
-		{"failed with ErrInFlight", createdEvent, returns(grantexhook.ErrInFlight), nil, 500, "failed", "is being handled", "free", []string{"ERROR grantexhook: event failed"}},
-		{"failed with ErrMalformed", createdEvent, returns(grantexhook.ErrMalformed), nil, 500, "failed", "malformed", "free", []string{"ERROR grantexhook: event failed"}},
-		{"failed with ErrStore", createdEvent, returns(grantexhook.ErrStore), nil, 500, "failed", "store failed", "free", []string{"ERROR grantexhook: event failed"}},
-		{"failed with another's deadline", createdEvent, returns(context.DeadlineExceeded), nil, 500, "failed", "deadline", "free", []string{"ERROR grantexhook: event failed"}},
-		{"panicked", createdEvent, panics(own), nil, 500, "panicked", "panicked: own", "free", []string{"ERROR grantexhook: event panicked"}},
-		{"panicked late", createdEvent, func(ctx context.Context) error { <-ctx.Done(); panic(own) }, quick, 500, "panicked", "panicked: own", "free", []string{"ERROR grantexhook: event panicked"}},
-		{"aborted", createdEvent, panics(http.ErrAbortHandler), nil, 0, "panicked", "did not return", "free", nil},
-		{"gone", createdEvent, func(context.Context) error { runtime.Goexit(); return nil }, nil, 0, "panicked", "did not return", "free", nil},
-		{"timed out", createdEvent, late(own), quick, 503, "timed_out", "own", "free", []string{"ERROR grantexhook: event timed_out"}},
-		{"store failed", createdEvent, none, fails(away, nil, nil), 503, "store_failed", "store failed to claim the event: away", "free", []string{"ERROR grantexhook: event store_failed"}},
+		{name: "handled", handle: returns(nil), status: 200, outcome: "handled", after: "done", level: "DEBUG"},
+		{name: "handled late", handle: late(nil), prepare: quick, status: 200, outcome: "handled", after: "done", level: "DEBUG"},
+		{
+			name: "handled, but Done fails", handle: returns(nil), prepare: fails(nil, away, nil),
+			status: 200, outcome: "handled", after: "held", level: "DEBUG", log: []string{unsettled},
+		},
+		{name: "handled by Other", body: unknown, prepare: other(nil), status: 200, outcome: "handled", after: "done", level: "DEBUG"},
+		{name: "duplicate", prepare: isDone, status: 200, outcome: "duplicate", after: "done", level: "DEBUG"},
+		{name: "ignored", body: unknown, status: 200, outcome: "ignored", after: "free", level: "DEBUG"},
+		{name: "in flight", prepare: isHeld, status: 409, outcome: "in_flight", err: "is being handled", after: "held", level: "INFO"},
+		{name: "malformed", body: malformed, status: 422, outcome: "malformed", err: "malformed", after: "free", level: "ERROR"},
+		{name: "not JSON", body: []byte(marker), status: 422, outcome: "malformed", err: "malformed", after: "free", level: "ERROR"},
+		{name: "failed", handle: returns(own), status: 500, outcome: "failed", err: "own", after: "free", level: "ERROR"},
+		{
+			name: "failed, and Release too", handle: returns(own), prepare: fails(nil, nil, away),
+			status: 500, outcome: "failed", err: "own", after: "held", level: "ERROR", log: []string{unsettled},
+		},
+		{name: "failed in Other", body: unknown, prepare: other(own), status: 500, outcome: "failed", err: "own", after: "free", level: "ERROR"},
+		{
+			name: "failed with ErrInFlight", handle: returns(grantexhook.ErrInFlight),
+			status: 500, outcome: "failed", err: "is being handled", after: "free", level: "ERROR",
+		},
+		{
+			name: "failed with ErrMalformed", handle: returns(grantexhook.ErrMalformed),
+			status: 500, outcome: "failed", err: "malformed", after: "free", level: "ERROR",
+		},
+		{
+			name: "failed with ErrStore", handle: returns(grantexhook.ErrStore),
+			status: 500, outcome: "failed", err: "store failed", after: "free", level: "ERROR",
+		},
+		{
+			name: "failed with another's deadline", handle: returns(context.DeadlineExceeded),
+			status: 500, outcome: "failed", err: "deadline", after: "free", level: "ERROR",
+		},
+		{name: "panicked", handle: panics(own), status: 500, outcome: "panicked", err: "panicked: own", after: "free", level: "ERROR"},
+		{
+			name: "panicked late", handle: func(ctx context.Context) error { <-ctx.Done(); panic(own) }, prepare: quick,
+			status: 500, outcome: "panicked", err: "panicked: own", after: "free", level: "ERROR",
+		},
+		{name: "aborted", handle: panics(http.ErrAbortHandler), outcome: "panicked", err: "did not return", after: "free"},
+		{
+			name: "gone", handle: func(context.Context) error { runtime.Goexit(); return nil },
+			outcome: "panicked", err: "did not return", after: "free",
+		},
+		{name: "timed out", handle: late(own), prepare: quick, status: 503, outcome: "timed_out", err: "own", after: "free", level: "ERROR"},
+		{
+			name: "store failed", prepare: fails(away, nil, nil),
+			status: 503, outcome: "store_failed", err: "store failed to claim the event: away", after: "free", level: "ERROR",
+		},
 	}
+	statuses := map[string]int{}
 	for _, test := range tests {
+		if test.status != 0 {
+			statuses[test.outcome] = test.status
+		}
 		t.Run(test.name, func(t *testing.T) {
 			var store spyStore
-			var told traces
+			var seen traces
 			var book logBook
-			d := grantexhook.Dispatcher{Store: &store, Trace: told.trace, Log: book.logger()}
-			onAll(&d, func(ctx context.Context, _ any) error { return test.handle(ctx) })
+			d := grantexhook.Dispatcher{Store: &store, Trace: seen.trace, Log: book.logger()}
+			onAll(&d, func(ctx context.Context, _ any) error {
+				if test.handle == nil {
+					panic("the handler was called")
+				}
+				return test.handle(ctx)
+			})
 			if test.prepare != nil {
 				test.prepare(&d, &store)
 			}
+			if test.body == nil {
+				test.body = createdEvent
+			}
+			if test.level != "" {
+				test.log = append(test.log, test.level+" grantexhook: event "+test.outcome)
+			}
 			status, text := post(t, newVerifier(t, secret, nil).Middleware(&d), test.body)
 			require.Equal(t, test.status, status)
-			require.Equal(t, test.outcome, told.only(t).outcome)
+			require.Equal(t, test.outcome, seen.only(t).outcome)
 			if test.err == "" {
-				require.NoError(t, told.only(t).err)
+				require.NoError(t, seen.only(t).err)
 			} else {
-				require.ErrorContains(t, told.only(t).err, test.err)
+				require.ErrorContains(t, seen.only(t).err, test.err)
 			}
 			require.Equal(t, test.after, store.state(t))
 			require.Equal(t, test.log, book.lines(t))
@@ -191,9 +255,10 @@ func TestOutcomes(t *testing.T) {
 			require.Less(t, len(text), 100)
 		})
 	}
+	require.Equal(t, documented(t, "outcome.go"), statuses)
 }
 
-func TestLogTellsTheEventAndTheCause(t *testing.T) {
+func TestLogNamesTheEventAndTheCause(t *testing.T) {
 	var book logBook
 	d := grantexhook.Dispatcher{Log: book.logger()}
 	onAll(&d, explodes)
@@ -208,7 +273,7 @@ func TestLogTellsTheEventAndTheCause(t *testing.T) {
 
 func explodes(context.Context, any) error { panic("boom") }
 
-func TestLogTellsWhyTheStoreFailed(t *testing.T) {
+func TestLogNamesTheErrorOfTheStore(t *testing.T) {
 	var book logBook
 	d := grantexhook.Dispatcher{Store: &spyStore{releaseErr: errors.New("away")}, Log: book.logger()}
 	onAll(&d, func(context.Context, any) error { return errors.New("own") })
@@ -218,7 +283,7 @@ func TestLogTellsWhyTheStoreFailed(t *testing.T) {
 	require.Equal(t, struct{ Event, Type, Outcome, Error string }{"evt_1", "grant.created", "failed", "away"}, r)
 }
 
-func TestTraceIsToldTheEvent(t *testing.T) {
+func TestTraceGetsTheEvent(t *testing.T) {
 	at := time.Date(2026, 11, 23, 12, 1, 56, 867e6, time.UTC)
 	tests := []struct {
 		name string
@@ -227,10 +292,19 @@ func TestTraceIsToldTheEvent(t *testing.T) {
 	}{
 		{"handled", string(createdEvent), traced{"evt_1", "grant.created", at, "handled", nil, 1}},
 		{"unknown", `{"id":"evt_1","type":"x"}`, traced{"evt_1", "x", time.Time{}, "ignored", nil, 1}},
-		{"guessed wrong", `{"data":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created"}`, traced{"evt_1", "grant.created", time.Time{}, "handled", nil, 1}},
+		{
+			"guessed wrong", `{"data":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created"}`,
+			traced{"evt_1", "grant.created", time.Time{}, "handled", nil, 1},
+		},
 		{"malformed data", string(newEvent("grant.created", `[]`)), traced{"evt_1", "grant.created", at, "malformed", nil, 1}},
-		{"malformed data, white space", `{"id": "evt_1", "type": "grant.created", "data": []}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
-		{"malformed data, guessed wrong", `{"v":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created","data":[]}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
+		{
+			"malformed data, white space", `{"id": "evt_1", "type": "grant.created", "data": []}`,
+			traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1},
+		},
+		{
+			"malformed data, guessed wrong", `{"v":{"type":"grant.revoked"},"id":"evt_1","type":"grant.created","data":[]}`,
+			traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1},
+		},
 		{"malformed id", `{"type":"grant.created","createdAt":"2026-11-23T12:01:56.867Z"}`, traced{"", "grant.created", at, "malformed", nil, 1}},
 		{"malformed type", `{"id":"evt_1","createdAt":"2026-11-23T12:01:56.867Z"}`, traced{"evt_1", "", at, "malformed", nil, 1}},
 		{"malformed time", `{"id":"evt_1","type":"grant.created","createdAt":"x"}`, traced{"evt_1", "grant.created", time.Time{}, "malformed", nil, 1}},
@@ -238,11 +312,11 @@ func TestTraceIsToldTheEvent(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			var told traces
-			d := grantexhook.Dispatcher{Trace: told.trace}
+			var seen traces
+			d := grantexhook.Dispatcher{Trace: seen.trace}
 			onAll(&d, func(context.Context, any) error { return nil })
 			err := d.Dispatch(t.Context(), []byte(test.body))
-			got := told.only(t)
+			got := seen.only(t)
 			require.True(t, got.err == err)
 			got.err = nil
 			require.Equal(t, test.want, got)
@@ -250,7 +324,7 @@ func TestTraceIsToldTheEvent(t *testing.T) {
 	}
 }
 
-// What Trace puts into the context reaches the handler and the Store.
+// Values that Trace puts into the context reach the handler and the Store.
 func TestTraceGivesTheContext(t *testing.T) {
 	var store spyStore
 	d := grantexhook.Dispatcher{Store: &store}
@@ -270,12 +344,12 @@ func TestTraceGivesTheContext(t *testing.T) {
 
 func TestDispatcherWithoutMiddleware(t *testing.T) {
 	var book logBook
-	var told traces
-	d := grantexhook.Dispatcher{Log: book.logger(), Trace: told.trace}
+	var seen traces
+	d := grantexhook.Dispatcher{Log: book.logger(), Trace: seen.trace}
 	onAll(&d, func(context.Context, any) error { t.Error("the handler was called"); return nil })
 	status, _ := post(t, &d, createdEvent)
 	require.Equal(t, http.StatusInternalServerError, status)
-	require.Empty(t, told.all)
+	require.Empty(t, seen.all)
 	require.Equal(t, []string{"ERROR grantexhook: request did not pass through Verifier.Middleware; not handled"}, book.lines(t))
 }
 
@@ -287,8 +361,8 @@ func TestDispatcherLogsToTheDefault(t *testing.T) {
 	require.Contains(t, book.String(), "ERROR grantexhook: request did not pass")
 }
 
-// What stands between the middleware and the Dispatcher may read the body, and
-// even replace it: the event is the one that was signed.
+// A handler between the middleware and the Dispatcher may read and even replace the
+// body. The Dispatcher still handles the signed event.
 func TestDispatcherHandlesWhatWasVerified(t *testing.T) {
 	var got any
 	var d grantexhook.Dispatcher
@@ -303,8 +377,8 @@ func TestDispatcherHandlesWhatWasVerified(t *testing.T) {
 	require.Equal(t, "signed", got.(grantexhook.Event[grantexhook.GrantRevoked]).Data.GrantID)
 }
 
-// An attempt that arrives while another is handled is told to come again, since
-// the other may fail yet.
+// An attempt that arrives while another is being handled gets 409, because the other
+// may still fail.
 func TestAttemptsMeet(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -349,8 +423,7 @@ func TestAttemptsMeet(t *testing.T) {
 	}
 }
 
-// A sender that hangs up leaves the handler its context and its time, and the
-// result counts.
+// If the sender hangs up, the handler's context doesn't end, and its result counts.
 func TestSenderHangsUp(t *testing.T) {
 	var d grantexhook.Dispatcher
 	begun, ended := make(chan bool), make(chan error, 1)
@@ -391,7 +464,7 @@ func TestSenderHangsUp(t *testing.T) {
 	require.Contains(t, text, grantexhook.OutcomeDuplicate)
 }
 
-// The recordings hold retries of the same event, and several secrets.
+// The recordings contain retries of the same event, and several secrets.
 func TestCapturesAreHandledOnce(t *testing.T) {
 	opts := grantexhook.Options{RequireTimestamp: true, Tolerance: anyAge}
 	want := make(map[string]int)
@@ -417,7 +490,7 @@ func TestCapturesAreHandledOnce(t *testing.T) {
 	require.Less(t, len(want), len(capture.All()))
 }
 
-// Each of many events is handled once, however many attempts at them overlap.
+// Each of many events is handled once, even if attempts at them overlap.
 func TestManyEventsAtOnce(t *testing.T) {
 	const events, attempts = 20, 4
 	var mu sync.Mutex
