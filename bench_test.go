@@ -26,8 +26,8 @@ import (
 	"grantex.dev/grantexhook/internal/capture"
 )
 
-// compare runs rounds of base and of ours in turn and reports the median of the
-// ratios of their times, which other work on the machine disturbs least.
+// compare runs rounds of base and ours in turn and reports the median ratio of their
+// times, which other work on the machine disturbs least.
 func compare(b *testing.B, perRound int, base, ours func()) {
 	b.Helper()
 	var ratios []float64
@@ -53,10 +53,10 @@ func compare(b *testing.B, perRound int, base, ours func()) {
 	each := float64(perRound * len(ratios))
 	b.ReportMetric(float64(spent[0])/each, "base-ns")
 	b.ReportMetric(float64(spent[1])/each, "ours-ns")
-	b.ReportMetric(0, "ns/op") // of a round of both, which says nothing
+	b.ReportMetric(0, "ns/op") // of a round of both, which isn't useful
 }
 
-// times returns f done n times, for what is too quick to be timed alone.
+// times returns a function that calls f n times, for functions too quick to be timed.
 func times(n int, f func()) func() {
 	return func() {
 		for range n {
@@ -65,8 +65,7 @@ func times(n int, f func()) func() {
 	}
 }
 
-// BenchmarkVerify tells the cost of a check relative to the bare SHA-256 of the
-// same bytes.
+// BenchmarkVerify measures Verify relative to a SHA-256 of the same bytes.
 func BenchmarkVerify(b *testing.B) {
 	for _, size := range []int{330, 64 << 10, 154241} {
 		body := bytes.Repeat([]byte("a"), size)
@@ -93,8 +92,8 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// quiet is a ResponseWriter that supports deadlines, as that of a Server does,
-// and costs nothing.
+// quiet is a ResponseWriter that supports deadlines, as a Server's does, and takes no
+// time.
 type quiet struct{ h http.Header }
 
 func (w *quiet) Header() http.Header               { return w.h }
@@ -103,8 +102,8 @@ func (w *quiet) WriteString(s string) (int, error) { return len(s), nil }
 func (w *quiet) WriteHeader(int)                   {}
 func (w *quiet) SetReadDeadline(time.Time) error   { return nil }
 
-// plain is what one would write without this package: the contract's check and
-// two decodings; no timestamp, no limit, no deduplication.
+// plain is what you would write without this package: the contract's check and two
+// decodings, without a timestamp, a limit or deduplication.
 func plain(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -165,9 +164,8 @@ func (s *source) requests(n int) []*http.Request {
 	return all
 }
 
-// BenchmarkPipeline tells the cost of Middleware and Dispatcher for fresh
-// events, deduplication in the default Store included, relative to the plain
-// way without it.
+// BenchmarkPipeline measures Middleware and Dispatcher with fresh events, including
+// deduplication in the default Store, relative to plain.
 func BenchmarkPipeline(b *testing.B) {
 	const n = 500
 	s, w := newSource(b), &quiet{http.Header{}}
@@ -196,9 +194,8 @@ func BenchmarkPipeline(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkServer tells the time for requests through a real server on
-// loopback, relative to the plain way. The clients write what was prepared, and
-// so take as little as they can of the machine that they share with it.
+// BenchmarkServer measures requests through a real server on loopback, relative to
+// plain. The clients write prepared requests, so they take little time from the server.
 func BenchmarkServer(b *testing.B) {
 	const n, clients = 400, 4
 	s := newSource(b)
@@ -238,8 +235,8 @@ func BenchmarkServer(b *testing.B) {
 	compare(b, n, load(http.HandlerFunc(plain)), load(pipeline(b)))
 }
 
-// BenchmarkForged tells what a delivery that is refused after it was read
-// leaves to the garbage collector: the same for any size.
+// BenchmarkForged measures the garbage of a delivery that is rejected after its body was
+// read. It should be the same for every size.
 func BenchmarkForged(b *testing.B) {
 	for _, size := range []int{330, 16 << 10, 256 << 10} {
 		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {

@@ -24,8 +24,7 @@ func createdWith(members string) string {
 
 func createdWithData(members string) string { return createdWith(`"data":{` + members + `}`) }
 
-// malformedBodies are no events, or none that the handler of grant.created
-// could take.
+// malformedBodies aren't events, or don't fit the handler of grant.created.
 var malformedBodies = []struct{ name, body string }{
 	{"empty", ``},
 	{"no JSON", `MARKER`},
@@ -77,8 +76,8 @@ var malformedBodies = []struct{ name, body string }{
 	{"time in data a number", createdWithData(`"expiresAt":471147114711`)},
 }
 
-// TestMalformed holds that what is no event reaches neither a handler nor the
-// Store, and that no error, log or answer quotes it.
+// TestMalformed checks that a malformed event doesn't reach a handler or the Store,
+// and that no error, log or response quotes it.
 func TestMalformed(t *testing.T) {
 	for _, test := range malformedBodies {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,8 +99,8 @@ func TestMalformed(t *testing.T) {
 			require.Empty(t, store.calls)
 			require.Equal(t, []string{"ERROR grantexhook: event malformed"}, book.lines(t))
 
-			told := strings.ReplaceAll(book.String(), `"type":"MARKER"`, "") // the type of an event is told
-			for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), told, w.Body.String()} {
+			logged := strings.ReplaceAll(book.String(), `"type":"MARKER"`, "") // which may be logged
+			for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), logged, w.Body.String()} {
 				require.NotContains(t, text, marker)
 				require.NotContains(t, text, markedNumber[:6])
 			}
@@ -111,7 +110,7 @@ func TestMalformed(t *testing.T) {
 
 const decoy = `"type":"grant.created"`
 
-// oddEvents are right all the same.
+// oddEvents are unusual but valid.
 var oddEvents = []struct{ name, eventType, body string }{
 	{"compact", grantexhook.TypeTokenIssued, `{"id":"i","type":"token.issued","createdAt":"2026-11-23T12:01:56.867Z","data":{"tokenId":"t"}}`},
 	{"white space", grantexhook.TypeTokenIssued, " \n\t{ \r\n\"id\" : \"i\" , \"type\" : \"token.issued\" , \"data\" : { \"tokenId\" : \"t\" } } \n"},
@@ -121,14 +120,20 @@ var oddEvents = []struct{ name, eventType, body string }{
 	{"escapes in the type", grantexhook.TypeGrantCreated, `{"id":"i","type":"grant\u002ecreate\u0064","data":{"grantId":"g"}}`},
 	{"escapes in the key", grantexhook.TypeGrantCreated, `{"id":"i","\u0074ype":"grant.created","d\u0061ta":{"grantId":"g"}}`},
 	{"keys in upper case", grantexhook.TypeGrantCreated, `{"ID":"i","TYPE":"grant.created","DATA":{"GRANTID":"g"}}`},
-	{"unknown members", grantexhook.TypeTokenIssued, `{"v":2,"id":"i","nested":{"a":[1,{"b":null}]},"type":"token.issued","data":{"tokenId":"t","new":{"a":1}},"z":[]}`},
+	{
+		"unknown members", grantexhook.TypeTokenIssued,
+		`{"v":2,"id":"i","nested":{"a":[1,{"b":null}]},"type":"token.issued","data":{"tokenId":"t","new":{"a":1}},"z":[]}`,
+	},
 	{"awkward characters", grantexhook.TypeGrantCreated, `{"id":"i\u2028\"\\","type":"grant.created","data":{"grantId":"\ud83d\udd11 \ud800 é"}}`},
 	{"type twice", grantexhook.TypeTokenIssued, `{"id":"i",` + decoy + `,"type":"token.issued","data":{"tokenId":"t"}}`},
 	{"type twice, the other way", grantexhook.TypeGrantCreated, `{"id":"i","type":"token.issued",` + decoy + `,"data":{"grantId":"g"}}`},
 
 	{"decoy in data", grantexhook.TypeTokenIssued, `{"id":"i","data":{"tokenId":"t",` + decoy + `},"type":"token.issued"}`},
 	{"decoy in data that fits", grantexhook.TypeTokenIssued, `{"id":"i","data":{` + decoy + `},"type":"token.issued"}`},
-	{"decoy in data that does not fit", grantexhook.TypeTokenIssued, `{"id":"i","data":{"tokenId":"t","delegationDepth":"no",` + decoy + `},"type":"token.issued"}`},
+	{
+		"decoy in data that doesn't fit", grantexhook.TypeTokenIssued,
+		`{"id":"i","data":{"tokenId":"t","delegationDepth":"no",` + decoy + `},"type":"token.issued"}`,
+	},
 	{"decoy in another member", grantexhook.TypeTokenIssued, `{"v":{` + decoy + `},"id":"i","type":"token.issued","data":{"tokenId":"t"}}`},
 	{"decoy in a string", grantexhook.TypeTokenIssued, `{"v":"\"type\":\"grant.created\"","id":"i","type":"token.issued","data":{"tokenId":"t"}}`},
 	{"decoy as a value", grantexhook.TypeTokenIssued, `{"v":"type","w":"grant.created","id":"i","type":"token.issued","data":{"tokenId":"t"}}`},
@@ -143,8 +148,8 @@ var oddEvents = []struct{ name, eventType, body string }{
 	{"unknown type with a space", "grant.created ", `{"id":"i","type":"grant.created ","data":{"grantId":"g"}}`},
 }
 
-// TestOddJSON holds that no way to write an event hides what it is: neither
-// what Grantex does not do today, nor what looks like another type.
+// TestOddJSON checks that every way to write an event is recognised, also those that
+// Grantex doesn't use today and those that look like another type.
 func TestOddJSON(t *testing.T) {
 	for _, test := range oddEvents {
 		t.Run(test.name, func(t *testing.T) {
@@ -172,21 +177,23 @@ func TestOddJSON(t *testing.T) {
 	}
 }
 
-// decoded is the event in body as plain decoding finds it.
+// decoded returns the event in body as encoding/json decodes it.
 func decoded[T any](t *testing.T, body string) (e grantexhook.Event[T]) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal([]byte(body), &e))
 	return e
 }
 
-// malformedText is all that the errors of malformed events say.
-var malformedText = regexp.MustCompile(`^grantexhook: malformed event: (the body is not JSON|it has no (id|type|data)|(the body|id|type|createdAt|data(\.[A-Za-z]+)*): (object|array|string|number|bool|null), (object|array|string|int|bool|time\.Time|grantexhook_test\.[a-z]+) wanted)$`)
+// malformedText matches every error of a malformed event.
+var malformedText = regexp.MustCompile(`^grantexhook: malformed event: (the body is not JSON|it has no (id|type|data)|` +
+	`(the body|id|type|createdAt|data(\.[A-Za-z]+)*): (object|array|string|number|bool|null), ` +
+	`(object|array|string|int|bool|time\.Time|grantexhook_test\.[a-z]+) wanted)$`)
 
-// FuzzDispatch holds that a Dispatcher handles what encoding/json decodes to an
-// event with an id, a type and an object as data, and nothing else.
+// FuzzDispatch checks that a Dispatcher handles a body exactly if encoding/json decodes
+// it to an event with an id, a type and an object as data.
 func FuzzDispatch(f *testing.F) {
 	for _, c := range capture.All() {
-		if len(c.Body) < 10_000 { // what is larger slows the fuzzer down
+		if len(c.Body) < 10_000 { // larger ones slow the fuzzer down
 			f.Add(c.Body)
 		}
 	}

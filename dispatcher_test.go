@@ -21,7 +21,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// marker and markedNumber stand in bodies where nothing may be quoted.
+// marker and markedNumber are in bodies that must not be quoted.
 const (
 	marker       = "MARKER"
 	markedNumber = "1471147114" // fits 32 bits, and its first six digits are in the longer one of the tables
@@ -41,7 +41,7 @@ func onAll(d *grantexhook.Dispatcher, h func(context.Context, any) error) {
 	grantexhook.On(d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error { return h(ctx, e) })
 }
 
-// A storeCall is what a Store was asked, and with which context.
+// A storeCall is a call of a Store's method.
 type storeCall struct {
 	method string
 	id     string
@@ -51,7 +51,7 @@ type storeCall struct {
 	value  any           // of the context
 }
 
-// A spyStore is a Store that notes what it is asked and fails if it is told to.
+// A spyStore is a Store that records its calls and can fail.
 type spyStore struct {
 	grantexhook.MemoryStore
 	claimErr, doneErr, releaseErr error
@@ -116,7 +116,7 @@ func (s *spyStore) methods() string {
 	return strings.Join(names, " ")
 }
 
-// state says what has become of evt_1, without being noted.
+// state returns the state of evt_1, without recording the call.
 func (s *spyStore) state(t testing.TB) string {
 	t.Helper()
 	token, done, err := s.MemoryStore.Claim(t.Context(), "evt_1", time.Minute)
@@ -197,7 +197,7 @@ func TestTypesAreSorted(t *testing.T) {
 	require.Equal(t, []string{"bag", "grant.created", "grant.revoked", "token.issued"}, d.Types())
 }
 
-// Payload types of a user's own.
+// Payload types that a user might write.
 type (
 	bag      map[string]any
 	flagged  struct{ Flag bool }
@@ -265,7 +265,7 @@ func onData[T grantexhook.Payload](d *grantexhook.Dispatcher, got *any) {
 	})
 }
 
-// A payload that panics while it decodes itself fails its own event alone.
+// A payload that panics while it decodes itself fails only its own event.
 func TestPayloadPanics(t *testing.T) {
 	var got any
 	var store spyStore
@@ -292,7 +292,7 @@ func TestUnknownTypes(t *testing.T) {
 			d := grantexhook.Dispatcher{Store: &store}
 			onAll(&d, func(context.Context, any) error { return errors.New("not for this type") })
 			require.NoError(t, d.Dispatch(t.Context(), body))
-			require.Empty(t, store.calls, "what nobody handles need not be remembered")
+			require.Empty(t, store.calls, "an event without a handler need not be remembered")
 
 			var got []grantexhook.RawEvent
 			d.Other = func(_ context.Context, e grantexhook.RawEvent) error {
@@ -353,14 +353,16 @@ func TestDispatchErrors(t *testing.T) {
 		check  func(*testing.T, error)
 		after  string // state of the event
 	}{
-		{"none", &spyStore{}, func(context.Context, any) error { return nil }, func(t *testing.T, err error) { require.NoError(t, err) }, "done"},
+		{"no error", &spyStore{}, func(context.Context, any) error { return nil }, func(t *testing.T, err error) { require.NoError(t, err) }, "done"},
 		{"the handler's own", &spyStore{}, func(context.Context, any) error { return own }, func(t *testing.T, err error) {
 			require.True(t, err == own, "as it is, not wrapped")
 		}, "free"},
 		{"the handler's own if Release fails too", &spyStore{releaseErr: away}, func(context.Context, any) error { return own }, func(t *testing.T, err error) {
 			require.True(t, err == own, "as it is, not wrapped")
 		}, "held"},
-		{"none if Done fails", &spyStore{doneErr: away}, func(context.Context, any) error { return nil }, func(t *testing.T, err error) { require.NoError(t, err) }, "held"},
+		{"no error if Done fails", &spyStore{doneErr: away}, func(context.Context, any) error { return nil }, func(t *testing.T, err error) {
+			require.NoError(t, err)
+		}, "held"},
 		{"Claim fails", &spyStore{claimErr: away}, func(context.Context, any) error { panic("called") }, func(t *testing.T, err error) {
 			require.ErrorIs(t, err, grantexhook.ErrStore)
 			require.ErrorIs(t, err, away)
@@ -421,7 +423,7 @@ func TestDispatchInFlight(t *testing.T) {
 	require.NoError(t, second.Dispatch(t.Context(), createdEvent), "what one has handled the other need not")
 }
 
-// A handler that leaves its goroutine has not handled the event.
+// A handler that ends its goroutine hasn't handled the event.
 func TestDispatchWhatLeavesTheGoroutine(t *testing.T) {
 	tests := []struct {
 		name string
@@ -483,12 +485,12 @@ func TestDispatchAfterTheEnd(t *testing.T) {
 	}
 }
 
-// A lateContext is one whose timer has not run yet.
+// A lateContext is past its deadline, but its timer hasn't run yet.
 type lateContext struct{ context.Context }
 
 func (lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-1), true }
 
-// A dispatch is one of the two ways to hand an event to a Dispatcher.
+// A dispatch is one of the two ways to pass an event to a Dispatcher.
 type dispatch func(ctx context.Context, t *testing.T, d *grantexhook.Dispatcher) error
 
 func viaDispatch(ctx context.Context, t *testing.T, d *grantexhook.Dispatcher) error {
@@ -544,7 +546,7 @@ func TestTimeGiven(t *testing.T) {
 				require.NoError(t, test.via(ctx, t, &d))
 				require.Equal(t, test.want, left)
 				require.Equal(t, "Claim Done", store.methods())
-				require.Equal(t, test.want, store.calls[0].left, "Claim has to end in time as well")
+				require.Equal(t, test.want, store.calls[0].left, "Claim must end in time as well")
 				require.Equal(t, test.lease, store.calls[0].time)
 				require.Equal(t, day, store.calls[1].time)
 			})
@@ -552,9 +554,9 @@ func TestTimeGiven(t *testing.T) {
 	}
 }
 
-// TestDispatcherDeadline holds what a result of a handler is worth before and
-// after the deadline, who may end its context, and that neither keeps the
-// Dispatcher from settling the claim.
+// TestDispatcherDeadline checks what the result of a handler counts before and after
+// the deadline, what ends the handler's context, and that the Dispatcher settles the
+// claim in every case.
 func TestDispatcherDeadline(t *testing.T) {
 	const s = time.Second
 	failed := errors.New("failed")
@@ -628,8 +630,8 @@ func TestDispatcherDeadline(t *testing.T) {
 	}
 }
 
-// requireSettled holds that the Store was told of the outcome with a context
-// that was alive, had two seconds left, and had the values of the caller's.
+// requireSettled checks that the outcome was recorded in the Store, with a context that
+// hadn't ended, had two seconds left, and had the values of the caller's.
 func requireSettled(t *testing.T, store *spyStore, outcome string) {
 	t.Helper()
 	want := []string{"Claim", "Release"}

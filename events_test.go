@@ -19,8 +19,8 @@ func fields(t *testing.T, body []byte) (event, data map[string]any) {
 	return event, event["data"].(map[string]any)
 }
 
-// normal returns v as JSON decodes it, times being told apart by their instant
-// alone: Grantex writes ".000Z" where Go writes "Z".
+// normal returns v as JSON decodes it, with all times in UTC. Grantex writes ".000Z"
+// where Go writes "Z".
 func normal(t *testing.T, v any) any {
 	t.Helper()
 	b, err := json.Marshal(v)
@@ -40,8 +40,8 @@ func asString(v any) string {
 	return s
 }
 
-// TestEventsOfCaptures holds that every field of every recorded event arrives,
-// and that the payloads have none that Grantex does not send.
+// TestEventsOfCaptures checks that every field of every recorded event arrives, and that
+// the payloads have only fields that Grantex sends.
 func TestEventsOfCaptures(t *testing.T) {
 	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {

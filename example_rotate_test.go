@@ -17,9 +17,9 @@ import (
 	"grantex.dev/grantexhook/hooktest"
 )
 
-// A rotation without a restart: the Verifier is swapped while requests come in,
-// and the Dispatcher stays. A new Dispatcher with its MemoryStore wouldn't know
-// what was handled, and the twin's copies of these events are still on their way.
+// Rotate without a restart: swap the Verifier while requests arrive, and keep the
+// Dispatcher. The twin endpoint's copies of events that were handled may still arrive,
+// and a new Dispatcher with a new MemoryStore wouldn't recognise them.
 func Example_swapVerifier() {
 	const oldSecret, newSecret = "the old secret", "the new secret"
 
@@ -36,15 +36,15 @@ func Example_swapVerifier() {
 	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		fmt.Printf("ending the sessions of %q\n", e.Data.GrantID)
+		fmt.Printf("grant %q was revoked\n", e.Data.GrantID)
 		return nil
 	})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		current.Load().Middleware(&d).ServeHTTP(w, r)
 	})
 
-	// The service starts. Client.Rotate creates a twin of its endpoint, and both
-	// deliver an event.
+	// The service starts. Client.Rotate of package grantexapi creates a twin of its
+	// endpoint, and both deliver an event.
 	if err := accept(oldSecret); err != nil {
 		fmt.Println(err)
 		return
@@ -67,7 +67,7 @@ func Example_swapVerifier() {
 	}
 	deliver(h, oldSecret, issued)
 	// Output:
-	// ending the sessions of "grnt_1"
+	// grant "grnt_1" was revoked
 	// 200 OK
 	// 401 Unauthorized
 	// 200 OK

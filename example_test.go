@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"grantex.dev/grantexhook"
@@ -18,10 +20,11 @@ import (
 const (
 	exampleSecret = "6ffb3e1f8c0e4d5a9b7c2d1e0f3a4b5c6d7e8f9a0b1c2d3e" // GRANTEX_WEBHOOK_SECRET
 	revoked       = `{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T12:01:57.164Z","data":{"grantId":"grnt_1","cascade":true}}`
-	issued        = `{"id":"evt_2","type":"token.issued","createdAt":"2026-11-23T12:01:56.931Z","data":{"tokenId":"tok_1","grantId":"grnt_1","agentId":"ag_1","principalId":"user-123","scopes":["calendar:read"],"expiresAt":"2026-11-24T12:01:56.856Z"}}`
+	issued        = `{"id":"evt_2","type":"token.issued","createdAt":"2026-11-23T12:01:56.931Z","data":{"tokenId":"tok_1","grantId":"grnt_1",` +
+		`"agentId":"ag_1","principalId":"user-123","scopes":["calendar:read"],"expiresAt":"2026-11-24T12:01:56.856Z"}}`
 )
 
-// deliver sends body to h as Grantex does and prints the status of the answer.
+// deliver sends body to h as Grantex does and prints the status of the response.
 func deliver(h http.Handler, secret, body string) {
 	srv := httptest.NewServer(h)
 	defer srv.Close()
@@ -44,7 +47,7 @@ func Example() {
 	}
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-		fmt.Printf("ending the sessions of %q\n", e.Data.GrantID)
+		fmt.Printf("grant %q was revoked\n", e.Data.GrantID)
 		return nil
 	})
 	mux := http.NewServeMux()
@@ -54,21 +57,21 @@ func Example() {
 	deliver(mux, exampleSecret, revoked) // a retry
 	deliver(mux, "not the secret", revoked)
 	// Output:
-	// ending the sessions of "grnt_1"
+	// grant "grnt_1" was revoked
 	// 200 OK
 	// 200 OK
 	// 401 Unauthorized
 }
 
 func ExampleNewVerifier() {
-	_, err := grantexhook.NewVerifier("", nil) // the variable of the environment was not set
+	_, err := grantexhook.NewVerifier("", nil) // for example, from an unset environment variable
 	fmt.Println(err)
 	// Output:
 	// grantexhook: the secret is empty; set it to the value shown when the endpoint was created
 }
 
-// While a secret is replaced, deliveries signed with either are accepted. The
-// old secret can go once the old endpoint is deleted.
+// During a rotation, deliveries signed with either secret are accepted. Remove the old
+// secret after you've deleted the old endpoint.
 func ExampleNewVerifier_rotation() {
 	v, err := grantexhook.NewVerifier("the new secret", &grantexhook.Options{
 		PreviousSecrets: []string{"the old secret"},
@@ -78,8 +81,8 @@ func ExampleNewVerifier_rotation() {
 		return
 	}
 	h := v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		how, _ := grantexhook.VerificationFrom(r.Context())
-		fmt.Println("signed with a previous secret:", how.SecretIndex > 0)
+		how, ok := grantexhook.VerificationFrom(r.Context())
+		fmt.Println("signed with a previous secret:", ok && how.SecretIndex > 0)
 	}))
 	deliver(h, "the new secret", revoked)
 	deliver(h, "the old secret", revoked)
@@ -90,7 +93,7 @@ func ExampleNewVerifier_rotation() {
 	// 200 OK
 }
 
-// Verify is all that is needed where deliveries do not come from net/http.
+// Use Verify if deliveries don't come from net/http.
 func ExampleVerifier_Verify() {
 	v, err := grantexhook.NewVerifier(exampleSecret, nil)
 	if err != nil {
@@ -103,15 +106,14 @@ func ExampleVerifier_Verify() {
 	err = v.Verify(header, []byte(revoked))
 	fmt.Println(errors.Is(err, grantexhook.ErrStale))
 
-	header.Del(grantexhook.HeaderSignatureV2) // as older senders, which sign no time
+	header.Del(grantexhook.HeaderSignatureV2) // like older senders, which don't sign the time
 	fmt.Println(v.Verify(header, []byte(revoked)))
 	// Output:
 	// true
 	// <nil>
 }
 
-// The handler behind the middleware can be any; it reads the body as if nothing
-// had read it before.
+// Any handler can be behind the middleware. It reads the body as usual.
 func ExampleVerifier_Middleware() {
 	v, err := grantexhook.NewVerifier(exampleSecret, nil)
 	if err != nil {
@@ -119,18 +121,18 @@ func ExampleVerifier_Middleware() {
 		return
 	}
 	h := v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		how, _ := grantexhook.VerificationFrom(r.Context())
-		fmt.Println(len(body), r.ContentLength, time.Since(how.SentAt) < time.Minute)
+		body, err := io.ReadAll(r.Body)
+		how, ok := grantexhook.VerificationFrom(r.Context())
+		fmt.Println(len(body), r.ContentLength, err, ok, time.Since(how.SentAt) < time.Minute)
 	}))
 	deliver(h, exampleSecret, revoked)
 	// Output:
-	// 119 119 true
+	// 119 119 <nil> true true
 	// 200 OK
 }
 
-// The signature is that of the bytes that were sent. A handler that decodes the
-// body, or a middleware that reads it, must stand behind this one.
+// The signature covers the exact bytes sent. A handler that reads or decodes the body
+// must be behind the middleware, not in front of it.
 func ExampleVerifier_Middleware_incorrect() {
 	v, err := grantexhook.NewVerifier(exampleSecret, &grantexhook.Options{
 		Log: slog.New(slog.DiscardHandler),
@@ -167,7 +169,7 @@ func ExampleVerifySignature() {
 	// false
 }
 
-// An error makes Grantex try again; here the second attempt succeeds.
+// After an error, Grantex retries. Here the second attempt succeeds.
 func ExampleOn() {
 	v, err := grantexhook.NewVerifier(exampleSecret, nil)
 	if err != nil {
@@ -175,11 +177,10 @@ func ExampleOn() {
 		return
 	}
 	d := grantexhook.Dispatcher{Log: slog.New(slog.DiscardHandler)}
-	attempts := 0
+	var attempts atomic.Int64
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.TokenIssued]) error {
-		attempts++
-		if attempts == 1 {
-			return errors.New("the database is away")
+		if attempts.Add(1) == 1 {
+			return errors.New("the database is down")
 		}
 		fmt.Printf("%q may %q until %s\n", e.Data.TokenID, e.Data.Scopes, e.Data.ExpiresAt.Format(time.DateOnly))
 		return nil
@@ -192,7 +193,7 @@ func ExampleOn() {
 	// 200 OK
 }
 
-// A RiskRaised is an event that this package does not know.
+// A RiskRaised is the data of an event that this package doesn't have.
 type RiskRaised struct {
 	GrantID string  `json:"grantId"`
 	Score   float64 `json:"score"`
@@ -201,7 +202,7 @@ type RiskRaised struct {
 // EventType makes RiskRaised a payload.
 func (RiskRaised) EventType() string { return "risk.raised" }
 
-// A type of your own is a payload if it says of which type of event.
+// A type of your own is a payload if it has an EventType.
 func ExampleOn_ownPayload() {
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[RiskRaised]) error {
@@ -224,16 +225,15 @@ func ExampleDispatcher_Types() {
 	// [grant.revoked token.issued]
 }
 
-// Work that takes longer than the ten seconds that Grantex waits belongs in a
-// queue. Use one that survives a crash: once the answer is 200, nobody sends the
-// event again.
+// Grantex waits ten seconds, so longer work belongs in a queue. The queue must survive a
+// crash: after a 200, Grantex doesn't send the event again.
 func ExampleDispatcher_Dispatch() {
 	v, err := grantexhook.NewVerifier(exampleSecret, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	queue := make(chan []byte, 1) // stands for a durable one
+	queue := make(chan []byte, 1) // in place of a durable one
 	deliver(v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -260,7 +260,7 @@ func ExampleDispatcher_Dispatch() {
 	// <nil>
 }
 
-// Other is given the events that no handler was registered for.
+// Other handles the events whose type has no handler.
 func ExampleDispatcher_other() {
 	d := grantexhook.Dispatcher{
 		Other: func(ctx context.Context, e grantexhook.RawEvent) error {
@@ -275,12 +275,17 @@ func ExampleDispatcher_other() {
 	// <nil>
 }
 
-// Trace sees every event, and what became of it.
+// Trace gets every event and its outcome.
 func ExampleDispatcher_trace() {
-	counts := map[string]int{} // stands for a metric; it needs a lock in a server
+	var mu sync.Mutex
+	counts := map[string]int{} // in place of a metric
 	d := grantexhook.Dispatcher{
 		Trace: func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(string, error)) {
-			return ctx, func(outcome string, err error) { counts[outcome]++ }
+			return ctx, func(outcome string, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				counts[outcome]++
+			}
 		},
 	}
 	grantexhook.On(&d, func(context.Context, grantexhook.Event[grantexhook.GrantRevoked]) error { return nil })
@@ -290,4 +295,25 @@ func ExampleDispatcher_trace() {
 	fmt.Println(counts)
 	// Output:
 	// map[duplicate:1 handled:1 ignored:1 malformed:1]
+}
+
+// A Secret can be part of a configuration that is logged.
+func ExampleSecret() {
+	var config struct {
+		WebhookSecret grantexhook.Secret
+	}
+	err := json.Unmarshal([]byte(`{"WebhookSecret": "`+exampleSecret+`"}`), &config)
+	fmt.Println(err)
+
+	fmt.Printf("%+v\n", config)
+	text, err := json.Marshal(config)
+	fmt.Println(string(text), err)
+
+	_, err = grantexhook.NewVerifier(string(config.WebhookSecret), nil)
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// {WebhookSecret:[redacted]}
+	// {"WebhookSecret":"[redacted]"} <nil>
+	// <nil>
 }

@@ -137,8 +137,8 @@ var misfits = []struct{ name, data, want string }{
 }
 
 // TestMisfits checks that the error of an event that doesn't decode names the
-// field by its name in Go, the kind of the value and the kind that is wanted,
-// and quotes nothing.
+// field by its name in Go, the kind of the value and the kind that is wanted, and
+// doesn't quote the body.
 func TestMisfits(t *testing.T) {
 	for _, test := range misfits {
 		t.Run(test.name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestMisfits(t *testing.T) {
 	}
 }
 
-// TestMisfitsOfTheEnvelope checks the same for what all events have.
+// TestMisfitsOfTheEnvelope checks the same for the fields of every event.
 func TestMisfitsOfTheEnvelope(t *testing.T) {
 	tests := []struct{ name, body, want string }{
 		{"empty", ``, "the body is not JSON"},
@@ -171,8 +171,8 @@ func TestMisfitsOfTheEnvelope(t *testing.T) {
 	}
 }
 
-// requireMalformed checks that what Dispatch returns says this, is known without
-// this package, and that the log says the same.
+// requireMalformed checks the error of Dispatch, that it can be recognised without this
+// package, and that the log has the same text.
 func requireMalformed(t *testing.T, body []byte, want string) {
 	t.Helper()
 	var book logBook
@@ -193,8 +193,7 @@ func requireMalformed(t *testing.T, body []byte, want string) {
 	require.NotContains(t, book.String(), markedNumber[:6])
 }
 
-// TestMalformedIsAboutTheEvent checks that no error of a handler, and no other
-// error of a dispatch, is taken for one.
+// TestMalformedIsAboutTheEvent checks that other errors don't count as malformed events.
 func TestMalformedIsAboutTheEvent(t *testing.T) {
 	tests := []struct {
 		name string

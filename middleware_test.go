@@ -27,8 +27,7 @@ import (
 	"grantex.dev/grantexhook/internal/capture"
 )
 
-// A spy is the handler behind the middleware: it keeps the last request it was
-// given and what it read of it.
+// A spy is the handler behind the middleware. It keeps the last request and its body.
 type spy struct {
 	mu    sync.Mutex
 	calls int
@@ -46,13 +45,13 @@ func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.err = errors.Join(s.err, r.Body.Close())
 }
 
-// A refusal is what Options.Refused was told.
+// A refusal is one call of Options.Refused.
 type refusal struct {
 	reason string
 	err    error
 }
 
-// A receiver is a spy behind the middleware, with what the operator is told.
+// A receiver is a spy behind the middleware, with the log and the refusals.
 type receiver struct {
 	http.Handler
 	spy     spy
@@ -79,7 +78,7 @@ func bodyOf(t testing.TB, resp *http.Response) string {
 	return string(b)
 }
 
-// chunked is a reader whose length an http.Client cannot tell.
+// chunked returns a reader whose length an http.Client doesn't know.
 func chunked(body []byte) io.Reader { return io.MultiReader(bytes.NewReader(body)) }
 
 func newPost(t testing.TB, url string, h http.Header, body io.Reader) *http.Request {
@@ -162,14 +161,20 @@ func TestMiddlewareRefuses(t *testing.T) {
 		err    error
 	}{
 		{"no signature", http.Header{}, bytes.NewReader(payload), 401, grantexhook.ReasonNoSignature, grantexhook.ErrNoSignature},
-		{"malformed signature", with(signed(secret, now), grantexhook.HeaderSignatureV2, "sha256=00"), bytes.NewReader(payload), 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
+		{
+			"malformed signature", with(signed(secret, now), grantexhook.HeaderSignatureV2, "sha256=00"), bytes.NewReader(payload),
+			401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature,
+		},
 		{"another secret", signed(otherSecret, now), bytes.NewReader(payload), 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
 		{"another body", signed(secret, now), strings.NewReader("{}"), 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
 		{"no body", signed(secret, now), http.NoBody, 401, grantexhook.ReasonBadSignature, grantexhook.ErrBadSignature},
 		{"stale", signed(secret, now.Add(-time.Hour)), bytes.NewReader(payload), 401, grantexhook.ReasonStale, grantexhook.ErrStale},
 		{"declared too large", signed(secret, now), bytes.NewReader(large), 413, grantexhook.ReasonTooLarge, nil},
 		{"too large", signed(secret, now), chunked(large), 413, grantexhook.ReasonTooLarge, nil},
-		{"breaks off", signed(secret, now), io.MultiReader(bytes.NewReader(payload), failing{io.ErrUnexpectedEOF}), 400, grantexhook.ReasonUnreadable, io.ErrUnexpectedEOF},
+		{
+			"breaks off", signed(secret, now), io.MultiReader(bytes.NewReader(payload), failing{io.ErrUnexpectedEOF}),
+			400, grantexhook.ReasonUnreadable, io.ErrUnexpectedEOF,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -180,7 +185,7 @@ func TestMiddlewareRefuses(t *testing.T) {
 			require.Equal(t, test.status, w.Code)
 			require.Equal(t, http.StatusText(test.status)+"\n", w.Body.String())
 			require.Equal(t, test.status == http.StatusUnauthorized, w.Header().Get("WWW-Authenticate") != "")
-			require.Equal(t, "close", w.Header().Get("Connection"), "a recorder supports no deadline")
+			require.Equal(t, "close", w.Header().Get("Connection"), "a recorder doesn't support deadlines")
 			require.Zero(t, rec.spy.calls)
 
 			require.Len(t, rec.refused, 1)
@@ -190,7 +195,8 @@ func TestMiddlewareRefuses(t *testing.T) {
 			}
 			require.Contains(t, rec.log.String(), "level=WARN")
 			require.Contains(t, rec.log.String(), "reason="+test.reason)
-			for _, hidden := range []string{secret, "grnt_1", test.header.Get(grantexhook.HeaderSignature), signed(secret, now).Get(grantexhook.HeaderSignatureV2)} {
+			right := signed(secret, now).Get(grantexhook.HeaderSignatureV2)
+			for _, hidden := range []string{secret, "grnt_1", test.header.Get(grantexhook.HeaderSignature), right} {
 				if hidden != "" {
 					require.NotContains(t, rec.log.String(), hidden)
 				}
@@ -222,7 +228,7 @@ func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 		{"timestamp malformed", with(signed(secret, now), ts, "x"), -1, 401, "bad signature: X-Grantex-Timestamp is malformed"},
 		{"stale", with(signed(secret, now), ts, "0"), -1, 401, "timestamp outside the tolerance of 300 s: it's "},
 		{"V2 not canonical", with(legacy(secret), strings.ToLower(v2), "x"), -1, 401, "bad signature: a signature header is not in canonical form"},
-		{"nothing canonical", with(http.Header{}, strings.ToLower(v2), "x"), -1, 401, "no signature: a signature header is not in canonical form"},
+		{"only a V2 that isn't canonical", with(http.Header{}, strings.ToLower(v2), "x"), -1, 401, "no signature: a signature header is not in canonical form"},
 		{"declared too large", signed(secret, now), grantexhook.DefaultMaxBody + 1, 413, "reading the body: http: request body too large"},
 	}
 	for _, test := range tests {
@@ -231,7 +237,7 @@ func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 			r := newPost(t, "/", test.header, failing{errors.New("the body was read")})
 			r.ContentLength = test.length
 			w := httptest.NewRecorder()
-			rec.ServeHTTP(w, r) // a recorder supports no deadline, so nothing is drained
+			rec.ServeHTTP(w, r) // a recorder doesn't support deadlines, so the body isn't drained
 			require.Equal(t, test.status, w.Code)
 			require.ErrorContains(t, rec.refused[0].err, "grantexhook: "+test.want)
 		})
@@ -297,11 +303,13 @@ type deadlines struct{ *httptest.ResponseRecorder }
 
 func (*deadlines) SetReadDeadline(time.Time) error { return nil }
 
-// TestMiddlewareNeverSaysWhy holds that every 401 is the same to the sender.
+// TestMiddlewareNeverSaysWhy checks that every 401 looks the same to the sender.
 func TestMiddlewareNeverSaysWhy(t *testing.T) {
 	rec := newReceiver(t, secret, grantexhook.Options{})
 	var first http.Header
-	for _, h := range []http.Header{{}, signed(otherSecret, time.Now()), signed(secret, time.Now().Add(-time.Hour)), with(legacy(secret), grantexhook.HeaderSignature, "x")} {
+	now := time.Now()
+	malformed := with(legacy(secret), grantexhook.HeaderSignature, "x")
+	for _, h := range []http.Header{{}, signed(otherSecret, now), signed(secret, now.Add(-time.Hour)), malformed} {
 		w := httptest.NewRecorder()
 		rec.ServeHTTP(w, newPost(t, "/", h, bytes.NewReader(payload)))
 		require.Equal(t, "Unauthorized\n", w.Body.String())
@@ -379,7 +387,7 @@ func TestMiddlewareFitsRouters(t *testing.T) {
 			require.NoError(t, err)
 			bodyOf(t, resp)
 			require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
-			require.Equal(t, name == "TimeoutHandler", resp.Close, "only a writer without deadlines has to close")
+			require.Equal(t, name == "TimeoutHandler", resp.Close, "only a writer without deadlines must close")
 		})
 	}
 }
@@ -411,7 +419,7 @@ func TestMiddlewareHTTP2(t *testing.T) {
 	resp, err := srv.Client().Do(r.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
 	require.NoError(t, err)
 	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
-	require.False(t, asked, "for a body that nobody wants")
+	require.False(t, asked, "for a rejected body")
 }
 
 func TestMiddlewareBodyIsItsOwn(t *testing.T) {
@@ -428,7 +436,7 @@ func TestMiddlewareBodyIsItsOwn(t *testing.T) {
 		h.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", header, bytes.NewReader(body)))
 	}
 	for i, body := range bodies {
-		require.Equal(t, bytes.Repeat([]byte{byte('a' + i)}, 100), body, "memory of a verified body is never used again")
+		require.Equal(t, bytes.Repeat([]byte{byte('a' + i)}, 100), body, "the memory of a verified body must not be reused")
 	}
 }
 
@@ -481,7 +489,7 @@ func TestMiddlewareAnswersBeforeTheBody(t *testing.T) {
 		status int
 		want   time.Duration // until the answer
 	}{
-		{"nothing of the body", func() string { return head(http.Header{}) }, 401, 500 * time.Millisecond},
+		{"no body yet", func() string { return head(http.Header{}) }, 401, 500 * time.Millisecond},
 		{"half a chunk", func() string { return head(http.Header{}) + "100\r\nabc" }, 401, 500 * time.Millisecond},
 		{"stale", func() string { return head(signed(secret, time.Now().Add(-time.Hour))) }, 401, 500 * time.Millisecond},
 		{"declared too large", func() string { return declared(signed(secret, time.Now()), 300_000) }, 413, 500 * time.Millisecond},
@@ -599,9 +607,9 @@ func TestMiddlewareWarnsWithoutDeadlines(t *testing.T) {
 		want        int
 	}{
 		{"deadlines", func(h http.Handler) http.Handler { return h }, 0, 0},
-		{"none", noDeadlines, 0, 1},
-		{"none, but the Server's own is short", noDeadlines, time.Second, 0},
-		{"none, and the Server's own is long", noDeadlines, time.Minute, 1},
+		{"no deadlines", noDeadlines, 0, 1},
+		{"no deadlines, a short ReadTimeout", noDeadlines, time.Second, 0},
+		{"no deadlines, a long ReadTimeout", noDeadlines, time.Minute, 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -636,7 +644,7 @@ func TestMiddlewareFreesTheConnection(t *testing.T) {
 		{"Refused panics, declared length", grantexhook.Options{Refused: boom}, declared(http.Header{}, 300)},
 		{"Log panics", grantexhook.Options{Log: slog.New(panicHandler{})}, head(http.Header{})},
 		{"Refused takes its time", grantexhook.Options{Refused: func(*http.Request, string, error) { time.Sleep(time.Second) }}, head(http.Header{})},
-		{"nothing does", grantexhook.Options{}, head(http.Header{})},
+		{"neither panics", grantexhook.Options{}, head(http.Header{})},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -680,8 +688,8 @@ func TestMiddlewareAnswersABrokenOffBody(t *testing.T) {
 	})
 }
 
-// putBack reads the whole body before h does, as a middleware that logs it may,
-// and takes its time when h has returned.
+// putBack reads the whole body before h does, as a middleware that logs it may. It
+// returns a second after h.
 func putBack(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -691,8 +699,8 @@ func putBack(h http.Handler) http.Handler {
 	})
 }
 
-// TestMiddlewareQuotesNoBody holds that a body whose chunks are broken is not
-// quoted, although net/http does.
+// TestMiddlewareQuotesNoBody checks that a body with broken chunks isn't quoted,
+// although net/http quotes it.
 func TestMiddlewareQuotesNoBody(t *testing.T) {
 	for _, broken := range []string{"0\r\ngrnt_1\r\n\r\n", "0\r\n" + string(payload) + "\r\n\r\n", "grnt_1\r\n"} {
 		t.Run(broken, func(t *testing.T) {
@@ -709,8 +717,8 @@ func TestMiddlewareQuotesNoBody(t *testing.T) {
 	}
 }
 
-// TestMiddlewareBuffersOnlyWhatCame holds that nobody makes the receiver set
-// memory aside by announcing a body.
+// TestMiddlewareBuffersOnlyWhatCame checks that announcing a body doesn't make the
+// receiver allocate memory for it.
 func TestMiddlewareBuffersOnlyWhatCame(t *testing.T) {
 	const announced = 64 << 20
 	h := newVerifier(t, secret, &grantexhook.Options{MaxBody: announced, Log: slog.New(slog.DiscardHandler)}).Middleware(new(spy))
@@ -725,9 +733,8 @@ func TestMiddlewareBuffersOnlyWhatCame(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(announced/8))
 }
 
-// TestMiddlewareLeavesTheHandlerItsTime holds that no deadline for reading the
-// body ends the context of the handler, not even where net/http watches the
-// connection already.
+// TestMiddlewareLeavesTheHandlerItsTime checks that the deadline for reading the body
+// doesn't end the handler's context, even if net/http already watches the connection.
 func TestMiddlewareLeavesTheHandlerItsTime(t *testing.T) {
 	for _, readBefore := range []bool{false, true} {
 		for _, readTimeout := range []time.Duration{0, 5 * time.Second, time.Minute} {
@@ -751,8 +758,8 @@ func TestMiddlewareLeavesTheHandlerItsTime(t *testing.T) {
 	}
 }
 
-// TestMiddlewareKeepsTheConnection holds that what was refused harms no later
-// request on the connection, be it one that a proxy shares among its clients.
+// TestMiddlewareKeepsTheConnection checks that a rejected request doesn't harm a later
+// one on the same connection, which a proxy may share among its clients.
 func TestMiddlewareKeepsTheConnection(t *testing.T) {
 	whole := func() string { return head(http.Header{}) + chunk(payload) + lastChunk }
 	forged := func() string { return head(signed(otherSecret, time.Now())) + chunk(payload) + lastChunk }
@@ -781,12 +788,14 @@ func TestMiddlewareKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// TestMiddlewareClosesWhatItCannotDrain checks that a connection whose deadline
-// has to stay is closed, and no other.
+// TestMiddlewareClosesWhatItCannotDrain checks that a connection is closed exactly if
+// its body is too large to drain.
 func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
 	const most = 4 << 20
 	for size, closed := range map[int]bool{most: false, most + 1: true, 9 << 20: true} {
-		for name, wrap := range map[string]func(http.Handler) http.Handler{"read before": putBack, "not read before": func(h http.Handler) http.Handler { return h }} {
+		for name, wrap := range map[string]func(http.Handler) http.Handler{
+			"read before": putBack, "not read before": func(h http.Handler) http.Handler { return h },
+		} {
 			t.Run(fmt.Sprint(size, " bytes, ", name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					conn := dialPipe(t, &http.Server{Handler: wrap(newReceiver(t, secret, grantexhook.Options{}))})
@@ -840,7 +849,7 @@ func TestMiddlewareLogsToTheDefault(t *testing.T) {
 	require.Contains(t, b.String(), "no_signature")
 }
 
-func TestRefusedIsToldTheCause(t *testing.T) {
+func TestRefusedGetsTheCause(t *testing.T) {
 	rec := newReceiver(t, secret, grantexhook.Options{MaxBody: 10})
 	rec.ServeHTTP(httptest.NewRecorder(), newPost(t, "/", signed(secret, time.Now()), chunked(payload)))
 	var tooLarge *http.MaxBytesError

@@ -21,9 +21,9 @@ import (
 var scheduleSeed = flag.Uint64("schedule", 0, "the seed of TestRandomSchedules; at random if 0")
 
 // TestRandomSchedules lets attempts at one event overlap in every way, with
-// handlers that fail in every way and a Store that fails now and then. No
-// attempt may be told that the event is handled before it is, and a last one
-// has to find it handled or handle it.
+// handlers that fail in every way and a Store that fails now and then. No attempt may
+// be answered as handled before the event is, and a last attempt must find it handled
+// or handle it.
 func TestRandomSchedules(t *testing.T) {
 	seed := *scheduleSeed
 	if seed == 0 {
@@ -155,14 +155,14 @@ func fail(f fault, call func() error) error {
 	return call()
 }
 
-// A handling is one call of the handler, to which its attempt has a right while
-// its lease lasts.
+// A handling is one call of the handler. Its attempt holds the claim until its lease
+// expires.
 type handling struct {
 	ended  bool
 	expiry time.Time
 }
 
-// A schedule is some attempts at one event, and what has come of them.
+// A schedule is some attempts at one event, and their results.
 type schedule struct {
 	*testing.T
 	attempts    []planned
@@ -274,7 +274,7 @@ func (s *schedule) attempt(p planned) (status int) {
 	return status
 }
 
-// check is called when an attempt has been answered.
+// check is called after the response to an attempt.
 func (s *schedule) check(p planned, status int, overlaps bool) {
 	if !slices.Contains([]int{0, 200, 409, 500, 503}, status) {
 		s.Errorf("the answer is %d, in %v", status, p)
@@ -291,7 +291,7 @@ func (s *schedule) check(p planned, status int, overlaps bool) {
 }
 
 // answer returns the status of an attempt, or what it would be in ServeHTTP. It
-// is 0 if there is none.
+// is 0 if there isn't one.
 func (s *schedule) answer(ctx context.Context, p planned) (status int) {
 	d := &s.dispatchers[p.dispatcher]
 	ended := make(chan struct{})

@@ -18,15 +18,15 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// verbs are those of fmt, some that there are not, and flags. %p and %w ask no
-// method.
+// verbs are verbs of fmt, some that don't exist, and flags. For %p and %w, fmt doesn't
+// call a method.
 var verbs = []string{
 	"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%O", "%b", "%e", "%E", "%f", "%F", "%g", "%G", "%t", "%c", "%U", "%T",
 	"%z", "%!", "%100v", "%-100s", "%.3s", "% x", "%#x", "%+q", "%#q", "%08d", "%[1]v", "%[2]v", "%v%v", "%*d",
 }
 
-// requireHidden fails if one of the ways to show the values shows the hidden
-// text, as it is or encoded.
+// requireHidden checks that no way to show the values shows the hidden text, not even
+// encoded.
 func requireHidden(t *testing.T, hidden string, values ...any) {
 	t.Helper()
 	for _, v := range values {
@@ -54,7 +54,7 @@ func requireNotShown(t *testing.T, hidden, text, format string, v any) {
 	}
 }
 
-// logged is what the handlers of slog make of v.
+// logged returns what the handlers of slog write for v.
 func logged(v any) string {
 	var log bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
@@ -64,7 +64,7 @@ func logged(v any) string {
 	return log.String()
 }
 
-// A holder is a struct of a user's.
+// A holder is a struct that a user might write.
 type holder struct {
 	S grantexhook.Secret  `json:"secret"`
 	P *grantexhook.Secret `json:"p"`
@@ -99,7 +99,7 @@ func TestSecretDecodes(t *testing.T) {
 	require.Equal(t, secret, string(h.S))
 }
 
-// What was encoded must not be taken for a secret when it is read again.
+// An encoded Secret must not be accepted as a secret when it is read again.
 func TestSecretPlaceholderIsRefused(t *testing.T) {
 	text, err := json.Marshal(holder{S: secret})
 	require.NoError(t, err)

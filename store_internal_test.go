@@ -72,12 +72,30 @@ func TestMemoryStoreForgets(t *testing.T) {
 					claim("the same")
 				}
 				require.Equal(t, 1, remembered(t, &s))
+				require.Equal(t, 1, len(s.claimed)+len(s.done))
 			})
 		})
 	}
 }
 
-// What is kept for long does not keep what has expired from being forgotten.
+// A claim that was settled leaves its queue before its lease expires.
+func TestMemoryStoreForgetsSettledClaims(t *testing.T) {
+	var s MemoryStore
+	for i := range 100 {
+		id := fmt.Sprint(i)
+		token, _, err := s.Claim(t.Context(), id, time.Minute)
+		require.NoError(t, err)
+		if i%2 == 0 {
+			s.Done(t.Context(), id, time.Hour)
+		} else {
+			s.Release(t.Context(), id, token)
+		}
+	}
+	require.Len(t, s.claimed, 1)
+	require.Equal(t, 50, remembered(t, &s))
+}
+
+// Entries that are kept for long don't keep expired ones from being forgotten.
 func TestMemoryStoreForgetsBehindWhatItKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s MemoryStore
@@ -118,8 +136,7 @@ func TestMemoryStoreKeepsItsQueues(t *testing.T) {
 	}
 }
 
-// An event whose handler died is handled by a later attempt, though the claim
-// that nobody settled is no longer the last of its queue.
+// A claim that was never settled expires, wherever it is in its queue.
 func TestMemoryStoreClaimsAgainWhatExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s MemoryStore

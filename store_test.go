@@ -42,7 +42,7 @@ func TestMemoryStoreZeroValue(t *testing.T) {
 	}
 }
 
-// A lease and a time to keep end when they say, not a nanosecond before.
+// A lease and a time to keep end on time, not a nanosecond earlier.
 func TestMemoryStoreExpiresOnTime(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -76,7 +76,7 @@ func TestMemoryStoreExpiresOnTime(t *testing.T) {
 	}
 }
 
-// Concurrent claims with leases of every length leave no id claimed twice.
+// Concurrent claims with leases of different lengths don't claim an id twice.
 func TestMemoryStoreConcurrency(t *testing.T) {
 	const workers, ids = 8, 500
 	var s grantexhook.MemoryStore

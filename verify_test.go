@@ -141,9 +141,9 @@ func TestVerify(t *testing.T) {
 		{"legacy", nil, legacy(secret), nil},
 		{"legacy in upper case", nil, with(legacy(secret), sig, "sha256="+strings.ToUpper(legacyRight[7:])), nil},
 		{"legacy with the previous secret", rotating, legacy(previousSecret), nil},
-		{"legacy with a timestamp that nothing signs", nil, without(signed(secret, now), v2), nil},
+		{"legacy with an unsigned timestamp", nil, without(signed(secret, now), v2), nil},
 
-		{"nothing", nil, http.Header{}, noSig},
+		{"empty headers", nil, http.Header{}, noSig},
 		{"no headers at all", nil, nil, noSig},
 		{"timestamp alone", nil, without(signed(secret, now), v2, sig), noSig},
 		{"legacy, timestamp required", strict, legacy(secret), noSig},
@@ -161,8 +161,8 @@ func TestVerify(t *testing.T) {
 		{"V2 twice", nil, with(signed(secret, now), v2, right, right), bad},
 		{"V2 twice, joined", nil, with(signed(secret, now), v2, right+", "+right), bad},
 		{"timestamp twice", nil, with(signed(secret, now), ts, seconds, seconds), bad},
-		{"timestamp twice beside legacy", nil, with(legacy(secret), ts, seconds, seconds), bad},
-		{"legacy twice beside V2", nil, with(signed(secret, now), sig, legacyRight, legacyRight), bad},
+		{"timestamp twice, with legacy", nil, with(legacy(secret), ts, seconds, seconds), bad},
+		{"legacy twice, with V2", nil, with(signed(secret, now), sig, legacyRight, legacyRight), bad},
 		{"legacy twice", nil, with(legacy(secret), sig, legacyRight, legacyRight), bad},
 		{"legacy empty", nil, with(legacy(secret), sig, ""), bad},
 
@@ -214,8 +214,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestVerifyTimestampAsSent holds that what is signed are the header's own bytes,
-// not the number that they stand for.
+// TestVerifyTimestampAsSent checks that the signature covers the header's own bytes, not
+// the number they stand for.
 func TestVerifyTimestampAsSent(t *testing.T) {
 	seconds := strconv.FormatInt(time.Now().Unix(), 10)
 	tests := []struct {
@@ -241,8 +241,8 @@ func TestVerifyTimestampAsSent(t *testing.T) {
 	}
 }
 
-// TestVerifyEveryDigitCounts takes a MAC that ends in a zero byte, which is also
-// what stands where no digits were decoded.
+// TestVerifyEveryDigitCounts takes a MAC that ends in a zero byte, which is also the
+// value of digits that weren't decoded.
 func TestVerifyEveryDigitCounts(t *testing.T) {
 	body, signature := []byte(nil), ""
 	for i := 0; !strings.HasSuffix(signature, "00"); i++ {
@@ -391,13 +391,13 @@ func TestVerifyKeysNotCanonical(t *testing.T) {
 		header http.Header
 		want   error
 	}{
-		{"wrong V2 beside a right legacy signature", with(legacy(secret), strings.ToLower(v2), "sha256="+strings.Repeat("0", 64)), grantexhook.ErrBadSignature},
-		{"right V2 beside a right legacy signature", lower(signed(secret, now), v2), grantexhook.ErrBadSignature},
+		{"wrong V2 with a right legacy signature", with(legacy(secret), strings.ToLower(v2), "sha256="+strings.Repeat("0", 64)), grantexhook.ErrBadSignature},
+		{"right V2 with a right legacy signature", lower(signed(secret, now), v2), grantexhook.ErrBadSignature},
 		{"V2 in upper case", with(legacy(secret), strings.ToUpper(v2), "x"), grantexhook.ErrBadSignature},
 		{"V2 and timestamp", lower(signed(secret, now), v2, ts), grantexhook.ErrBadSignature},
 		{"timestamp", lower(without(signed(secret, now), v2), ts), grantexhook.ErrBadSignature},
 		{"second legacy signature", with(legacy(secret), strings.ToLower(sig), "x"), grantexhook.ErrBadSignature},
-		{"legacy signature beside a canonical timestamp", lower(without(signed(secret, now), v2), sig), grantexhook.ErrBadSignature},
+		{"legacy signature with a canonical timestamp", lower(without(signed(secret, now), v2), sig), grantexhook.ErrBadSignature},
 		{"legacy signature alone", lower(legacy(secret), sig), grantexhook.ErrNoSignature},
 		{"all three", lower(signed(secret, now), sig, v2, ts), grantexhook.ErrNoSignature},
 		{"V2 canonical, which decides alone", lower(signed(secret, now), sig), nil},
@@ -431,7 +431,9 @@ func TestErrStaleSaysWhichWay(t *testing.T) {
 
 func TestVerifyAllocatesNothing(t *testing.T) {
 	v := newVerifier(t, secret, &grantexhook.Options{PreviousSecrets: []string{previousSecret}})
-	for name, h := range map[string]http.Header{"V2": signed(secret, time.Now()), "legacy": legacy(secret), "previous secret": signed(previousSecret, time.Now())} {
+	for name, h := range map[string]http.Header{
+		"V2": signed(secret, time.Now()), "legacy": legacy(secret), "previous secret": signed(previousSecret, time.Now()),
+	} {
 		verify := func() {
 			if err := v.Verify(h, payload); err != nil {
 				t.Error(err)
@@ -505,8 +507,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"assignment with quotes", `SECRET="` + secret + `"`, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment with spaces", "SECRET = " + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"exported assignment", "export SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
-		{"exported assignment of nothing", "export SECRET=", grantexhook.Options{}, "the secret is an assignment"},
-		{"assignment of nothing in Windows", "set SECRET=", grantexhook.Options{}, "the secret is an assignment"},
+		{"exported assignment without a value", "export SECRET=", grantexhook.Options{}, "the secret is an assignment"},
+		{"assignment without a value in Windows", "set SECRET=", grantexhook.Options{}, "the secret is an assignment"},
 		{"what export -p prints", `declare -x SECRET="` + secret + `"`, grantexhook.Options{}, "the secret is an assignment"},
 		{"assignment of a Dockerfile", "ENV SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
 		{"option of docker run", "-e SECRET=" + secret, grantexhook.Options{}, "the secret is an assignment"},
