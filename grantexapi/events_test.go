@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -514,6 +516,46 @@ func TestEventsTwice(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"GET /v1/events/stream", "GET /v1/events/stream"}, a.lines())
+}
+
+// TestEventsConnections checks that a stream's connection ends with the loop, and that
+// the next stream has a new one, since an old one may be dead without a sign.
+func TestEventsConnections(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		t.Run(fmt.Sprint("HTTP/2 ", h2), func(t *testing.T) {
+			addrs := make(chan string, 3)
+			closed := make(chan string, 3)
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v1/webhooks" {
+					says(200, `{"webhooks":[]}`)(w, r)
+					return
+				}
+				addrs <- r.RemoteAddr
+				stream(keepalive, time.Hour)(w, r)
+			}))
+			s.EnableHTTP2 = h2
+			s.Config.ConnState = func(c net.Conn, state http.ConnState) {
+				if state == http.StateClosed {
+					closed <- c.RemoteAddr().String()
+				}
+			}
+			s.StartTLS()
+			t.Cleanup(s.Close)
+			c := &grantexapi.Client{APIKey: apiKey, BaseURL: s.URL, HTTPClient: s.Client()}
+			require.NoError(t, list(t.Context(), c), "a connection to be kept")
+			seen := map[string]bool{}
+			for range 3 {
+				for _, err := range c.Events(t.Context()) {
+					require.NoError(t, err)
+					break
+				}
+				addr := within(t, addrs)
+				require.Equal(t, addr, within(t, closed))
+				seen[addr] = true
+			}
+			require.Len(t, seen, 3)
+		})
+	}
 }
 
 // TestEventsCloseRefusals checks that the body of every response is closed.

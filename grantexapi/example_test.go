@@ -31,11 +31,10 @@ func deliver(h http.Handler, secret, body string) {
 	fmt.Println(w.Result().Status)
 }
 
-// A grantex stands for the API of Grantex, with one endpoint that has a delivery
-// under way.
+// A grantex stands in for the API, with one endpoint that has a pending delivery.
 type grantex struct {
 	endpoints []map[string]any // newest first
-	pending   int              // deliveries of wh_1, one of which is delivered whenever someone looks
+	pending   int              // deliveries of wh_1; each look at them delivers one
 }
 
 func newGrantex() *httptest.Server {
@@ -49,6 +48,7 @@ func newGrantex() *httptest.Server {
 	})
 	mux.HandleFunc("GET /v1/webhooks/{id}/deliveries", g.deliveries)
 	mux.HandleFunc("DELETE /v1/webhooks/{id}", g.remove)
+	mux.HandleFunc("GET /v1/events/stream", g.stream)
 	return httptest.NewServer(mux)
 }
 
@@ -83,6 +83,13 @@ func (g *grantex) remove(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, `{"message":"Webhook not found","code":"NOT_FOUND","requestId":"7adc66c3"}`)
 }
 
+func (g *grantex) stream(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprintf(w, ": keepalive\n\ndata: %s\n\n", revoked)
+	http.NewResponseController(w).Flush()
+	<-r.Context().Done()
+}
+
 func ExampleClient_Create() {
 	api := newGrantex() // leave BaseURL empty for the real one
 	defer api.Close()
@@ -97,14 +104,31 @@ func ExampleClient_Create() {
 		return
 	}
 	fmt.Println(e.ID, e.Events, e.Secret)
-	keep := string(e.Secret) // at once, where secrets are kept: it is not shown again
+	keep := string(e.Secret) // store it right away, since it isn't shown again
 	fmt.Println(len(keep))
 	// Output:
 	// wh_2 [grant.revoked] [redacted]
 	// 48
 }
 
-// Whoever deletes what may be gone already asks for 404.
+func ExampleClient_List() {
+	api := newGrantex()
+	defer api.Close()
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+
+	endpoints, err := c.List(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, e := range endpoints {
+		fmt.Println(e.ID, e.URL, e.Events)
+	}
+	// Output:
+	// wh_1 https://example.com/webhooks/grantex [grant.revoked]
+}
+
+// A 404 means that the endpoint is gone already.
 func ExampleClient_Delete() {
 	api := newGrantex()
 	defer api.Close()
@@ -123,7 +147,7 @@ func ExampleClient_Delete() {
 	// grantexapi: the API answered 404 NOT_FOUND: Webhook not found (request 7adc66c3)
 }
 
-// A secret is replaced by a twin of its endpoint, without losing an event.
+// To replace a secret without losing an event, create a twin of its endpoint.
 func ExampleClient_Rotate() {
 	api := newGrantex()
 	defer api.Close()
@@ -147,7 +171,7 @@ func ExampleClient_Rotate() {
 	deliver(v.Middleware(http.HandlerFunc(showSecret)), oldSecret, revoked)
 	deliver(v.Middleware(http.HandlerFunc(showSecret)), string(twin.Secret), revoked)
 
-	// 3. Wait for what is older than the twin, which does not deliver it.
+	// 3. Wait for deliveries older than the twin, which the twin doesn't make.
 	for {
 		waiting, err := waitsFor(ctx, c, oldID, twin.CreatedAt)
 		if err != nil {
@@ -158,7 +182,7 @@ func ExampleClient_Rotate() {
 			break
 		}
 		fmt.Println("still under way")
-		time.Sleep(time.Millisecond) // rather a minute, with the real API
+		sleep(ctx, time.Minute)
 	}
 
 	// 4. Delete the old endpoint.
@@ -180,10 +204,11 @@ func ExampleClient_Rotate() {
 	// signed with secret 0
 	// 200 OK
 	// still under way
+	// waiting 1m0s
 	// 401 Unauthorized
 }
 
-// waitsFor reports whether a delivery from before a time is still to come.
+// waitsFor reports whether a delivery created before a time is still pending.
 func waitsFor(ctx context.Context, c *grantexapi.Client, endpointID string, before time.Time) (bool, error) {
 	for d, err := range c.Deliveries(ctx, endpointID, grantexapi.StatusPending) {
 		if err != nil {
@@ -201,8 +226,7 @@ func showSecret(w http.ResponseWriter, r *http.Request) {
 	fmt.Println("signed with secret", how.SecretIndex)
 }
 
-// The log of Grantex shows what is still to be delivered, was delivered, or was
-// given up.
+// Deliveries are pending, delivered, or failed.
 func ExampleClient_Deliveries() {
 	api := newGrantex()
 	defer api.Close()
@@ -219,9 +243,9 @@ func ExampleClient_Deliveries() {
 	// whd_0 pending
 }
 
-// An account has a number of calls a minute, and a long list may take more. The
-// loop waits as long as the API asks for, or ten seconds if it doesn't say, and
-// goes on with the same page.
+// An account has a number of calls a minute, and a long list may take more. The loop
+// waits for as long as the API asks, or for ten seconds if the API doesn't say, and
+// goes on with the same page. Here, sleep is a select of time.After and ctx.Done.
 func ExampleClient_Deliveries_wait() {
 	grantex := newGrantex()
 	defer grantex.Close()
@@ -233,12 +257,7 @@ func ExampleClient_Deliveries_wait() {
 
 	for d, err := range c.Deliveries(ctx, "wh_1", grantexapi.StatusPending) {
 		if refused, ok := errors.AsType[*grantexapi.Error](err); ok && refused.StatusCode == http.StatusTooManyRequests {
-			wait := cmp.Or(refused.RetryAfter, 10*time.Second)
-			fmt.Println("waiting", wait)
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-			}
+			sleep(ctx, cmp.Or(refused.RetryAfter, 10*time.Second))
 			continue
 		}
 		if err != nil {
@@ -248,8 +267,44 @@ func ExampleClient_Deliveries_wait() {
 		fmt.Println(d.ID, d.Status)
 	}
 	// Output:
-	// waiting 1s
+	// waiting 59s
 	// whd_0 pending
+}
+
+// sleep only prints how long it would wait, so the examples take no time.
+func sleep(_ context.Context, d time.Duration) { fmt.Println("waiting", d) }
+
+// The Dispatcher handles the events of the live stream like webhooks. An event that
+// comes both ways is handled once.
+func ExampleClient_Events() {
+	api := newGrantex()
+	defer api.Close()
+	c := &grantexapi.Client{APIKey: "gx_test_example", BaseURL: api.URL}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	var d grantexhook.Dispatcher
+	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		fmt.Printf("ending the sessions of %q\n", e.Data.GrantID)
+		stop() // a service would go on
+		return nil
+	})
+
+	for body, err := range c.Events(ctx, d.Types()...) {
+		switch {
+		case err != nil:
+			fmt.Println(err) // Events connects again by itself, unless this is the last error
+		case body == nil:
+			fmt.Println("connected; earlier events may be missing")
+		default:
+			if err := d.Dispatch(ctx, body); err != nil {
+				fmt.Println(err) // the stream doesn't retry
+			}
+		}
+	}
+	// Output:
+	// connected; earlier events may be missing
+	// ending the sessions of "grnt_1"
 }
 
 // busyOnce answers the first call with 429.
@@ -260,7 +315,7 @@ func busyOnce(next http.Handler) *httptest.Server {
 			next.ServeHTTP(w, r)
 			return
 		}
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", "59")
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 }

@@ -22,6 +22,17 @@ import (
 
 const secret = "4542b7f9be422960094f18d8373130cde8aab2e28346bc29"
 
+// within returns what it receives from c, and fails the test after ten seconds.
+func within[T any](t testing.TB, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no value was sent within ten seconds")
+	}
+	return v
+}
+
 // listenLoopback listens on a free port of 127.0.0.1, or of ::1 on a machine
 // whose loopback has only IPv6.
 func listenLoopback(t testing.TB) net.Listener {
