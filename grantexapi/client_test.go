@@ -405,6 +405,6 @@ func TestClientShowsNoKey(t *testing.T) {
 	require.JSONEq(t, `"`+want+`"`, string(text))
 
 	c.BaseURL = apiKey // in the wrong place
-	requireHidden(t, apiKey, c, &c)
+	requireHidden(t, apiKey, c, &c, []grantexapi.Client{c}, []*grantexapi.Client{&c}, struct{ C *grantexapi.Client }{&c}, map[string]any{"k": &c})
 	require.Equal(t, "grantexapi.Client{BaseURL: invalid, APIKey: [redacted]}", fmt.Sprint(&c))
 }

@@ -1,0 +1,212 @@
+package grantexapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"time"
+)
+
+const (
+	// silence is how long a live stream may send nothing. Grantex sends a comment
+	// every 30 seconds, and the response's headers come with the first.
+	silence = 90 * time.Second
+
+	// steady is how long a stream must last for a quick reconnect. If it broke at once
+	// again and again, quick reconnects would use up the account's calls.
+	steady = time.Minute
+
+	// slotExpiry is how long Grantex counts a stream whose end it missed. Each try to
+	// open another starts that time over.
+	slotExpiry = 300 * time.Second
+
+	minBackoff = time.Second
+	maxBackoff = 30 * time.Second
+)
+
+var (
+	errSilent = fmt.Errorf("nothing came for %v, not even a keepalive", silence)
+	errEnded  = errors.New("the stream ended")
+)
+
+// A subscription is one loop over Events.
+type subscription struct {
+	*Client
+	path  string
+	yield func([]byte, error) bool
+	since time.Time // when the last whole event or comment was read, or the loop began
+	tries int       // since the last steady stream
+}
+
+func (s *subscription) run(ctx context.Context) {
+	for {
+		err := s.session(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if !mayPass(err) {
+			s.yield(nil, err)
+			return
+		}
+		wait := s.pause(err)
+		if !s.yield(nil, &Interrupted{Err: err, Wait: wait, Since: s.since}) || !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// session connects once and reads until the stream ends. It returns the reason, or
+// nil if the loop has ended.
+func (s *subscription) session(ctx context.Context) error {
+	connected, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	dog := newWatchdog(end)
+	defer dog.timer.Stop()
+	resp, err := s.open(connected)
+	switch {
+	case err != nil && context.Cause(connected) == errSilent:
+		return s.failed(errSilent)
+	case err != nil:
+		return err
+	}
+	defer resp.Body.Close()
+	dog.Reader = resp.Body
+	p := newParser(dog)
+	if err := p.begin(); err != nil {
+		return s.broken(connected, p, err)
+	}
+	if !s.yield(nil, nil) {
+		return nil
+	}
+	if err := s.read(ctx, p); err != nil {
+		return s.broken(connected, p, err)
+	}
+	return nil
+}
+
+// open returns the response once its headers have come.
+func (s *subscription) open(ctx context.Context) (*http.Response, error) {
+	req, err := s.request(ctx, http.MethodGet, s.path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Accept-Encoding", "identity") // compressed events could come late
+	req.Close = true                              // a connection that broke must not serve the next try
+	h := s.http()
+	h.Timeout = 0
+	resp, err := s.send(h, req)
+	if err != nil {
+		return nil, err
+	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
+		defer resp.Body.Close()
+		return nil, s.noStream(resp)
+	}
+	return resp, nil
+}
+
+func (s *subscription) noStream(resp *http.Response) error {
+	if resp.StatusCode > 299 {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+		return newError(resp, text, string(s.APIKey))
+	}
+	return s.failed(fmt.Errorf("GET %s: unexpected response (status %d, not an event stream); is Client.BaseURL right?", s.path, resp.StatusCode))
+}
+
+// read yields events until the stream or the loop ends.
+func (s *subscription) read(ctx context.Context, p *parser) error {
+	for stood := time.Now(); ; {
+		f, err := p.next()
+		if err != nil {
+			return err
+		}
+		since := s.since
+		s.since = time.Now()
+		if s.since.Sub(stood) >= steady {
+			s.tries = 0
+		}
+		if ctx.Err() != nil || !f.comment && !s.hand(f, since) {
+			return nil
+		}
+	}
+}
+
+// hand yields an event, or reports that one was too large.
+func (s *subscription) hand(f frame, since time.Time) bool {
+	if f.data != nil {
+		return s.yield(f.data, nil)
+	}
+	err := fmt.Errorf("grantexapi: an event of %d bytes is skipped: more than %d are not kept", f.size, maxEvent)
+	return s.yield(nil, &Interrupted{Err: err, Since: since}) && s.yield(nil, nil)
+}
+
+// broken returns the error of a stream that can't be read any further.
+func (s *subscription) broken(connected context.Context, p *parser, err error) error {
+	switch {
+	case context.Cause(connected) == errSilent:
+		err = errSilent
+	case err == io.EOF:
+		err = errEnded
+	default:
+		err = fmt.Errorf("reading the stream: %w", err)
+	}
+	if p.cut() {
+		err = fmt.Errorf("%w; it broke off within an event, which is lost", err)
+	}
+	return s.failed(err)
+}
+
+// pause returns how long to wait before the next try. Each wait is twice as long as the
+// last, up to maxBackoff. A random part of up to half of it keeps many clients from
+// coming back at once.
+func (s *subscription) pause(err error) time.Duration {
+	wait := maxBackoff
+	if s.tries < 5 {
+		wait = minBackoff << s.tries
+	}
+	s.tries++
+	wait += rand.N(wait / 2)
+	refused, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok:
+		return wait
+	case refused.isTooManyStreams():
+		wait += slotExpiry
+	}
+	return max(wait, refused.RetryAfter)
+}
+
+// sleep reports whether ctx lasted for d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// A watchdog ends a context when a read takes too long.
+type watchdog struct {
+	timer *time.Timer
+	io.Reader
+}
+
+func newWatchdog(end context.CancelCauseFunc) *watchdog {
+	return &watchdog{timer: time.AfterFunc(silence, func() { end(errSilent) })}
+}
+
+// Read implements [io.Reader]. The watchdog sleeps between calls, since the time to
+// handle an event isn't silence.
+func (w *watchdog) Read(p []byte) (int, error) {
+	w.timer.Reset(silence)
+	defer w.timer.Stop()
+	return w.Reader.Read(p)
+}
