@@ -111,7 +111,7 @@ func TestHandlerSees(t *testing.T) {
 		if _, _, err := net.SplitHostPort(r.RemoteAddr); err != nil {
 			t.Error(err)
 		}
-		r.RemoteAddr, r.Host = "", ""
+		r.Host = ""
 		seen <- r
 		io.Copy(w, r.Body)
 	})
@@ -124,6 +124,7 @@ func TestHandlerSees(t *testing.T) {
 	for _, name := range []string{grantexhook.HeaderTimestamp, grantexhook.HeaderSignatureV2} { // a second may have passed
 		memory.Header.Set(name, network.Header.Get(name))
 	}
+	require.Equal(t, "127.0.0.1:49152", memory.RemoteAddr)
 	require.Equal(t, network.Header, memory.Header)
 	require.Equal(t, network.RequestURI, memory.RequestURI)
 	require.Equal(t, network.ContentLength, memory.ContentLength)

@@ -185,13 +185,13 @@ var brokenStores = []struct {
 			return token, done || token != 0, err
 		}
 	}},
-	{"returns done for a held id", "claim-of-held one-winner", func(s *brokenStore) {
+	{"returns done for a held id", "claim-of-held lease-expires one-winner concurrency", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, _, err := s.right.Claim(ctx, id, lease)
 			return token, token == 0, err
 		}
 	}},
-	{"returns held for a done id", "done done-without-claim", func(s *brokenStore) {
+	{"returns held for a done id", "done done-without-claim keep-expires", func(s *brokenStore) {
 		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
 			token, _, err := s.right.Claim(ctx, id, lease)
 			return token, false, err
@@ -216,6 +216,25 @@ var brokenStores = []struct {
 				s.right.Release(ctx, id, t*token)
 			}
 			return nil
+		}
+	}},
+	{"returns the expired claim's token", "tokens-differ", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			last, expires, _ := s.last(id)
+			token, done, err := s.right.Claim(ctx, id, lease)
+			if token != 0 && !expires.IsZero() && !time.Now().Before(expires) {
+				token = last
+			}
+			return token, done, err
+		}
+	}},
+	{"returns a token for a held id", "claim-of-held one-winner concurrency", func(s *brokenStore) {
+		s.claim = func(ctx context.Context, id string, lease time.Duration) (int64, bool, error) {
+			token, done, err := s.right.Claim(ctx, id, lease)
+			if token == 0 && !done {
+				token = math.MaxInt64
+			}
+			return token, done, err
 		}
 	}},
 	{"mistakes milliseconds for microseconds", "claim-lasts", func(s *brokenStore) {
@@ -245,6 +264,12 @@ var brokenStores = []struct {
 
 	{"forgets Done", "done", func(s *brokenStore) {
 		s.done = func(context.Context, string, time.Duration) error { return nil }
+	}},
+	{"marks late", "done concurrency", func(s *brokenStore) {
+		s.done = func(ctx context.Context, id string, keep time.Duration) error {
+			time.AfterFunc(50*time.Millisecond, func() { s.right.Done(ctx, id, keep) })
+			return nil
+		}
 	}},
 	{"fails in Done", "done", func(s *brokenStore) {
 		s.done = func(context.Context, string, time.Duration) error { return errors.New("failed") }
@@ -322,6 +347,28 @@ var brokenStores = []struct {
 		s.release = func(ctx context.Context, id string, _ int64) error {
 			token, _, _ := s.last(id)
 			return s.right.Release(ctx, id, token)
+		}
+	}},
+	{"releases every id", "ids-are-independent", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			for other := range s.asked {
+				last, _, _ := s.last(other)
+				s.right.Release(ctx, other, last)
+			}
+			return nil
+		}
+	}},
+	{"releases with an earlier token", "release-with-another-token release-too-late random-walk", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			if last, _, _ := s.last(id); token > 0 && token < last {
+				token = last
+			}
+			return s.right.Release(ctx, id, token)
+		}
+	}},
+	{"ignores the token's sign", "release-with-another-token", func(s *brokenStore) {
+		s.release = func(ctx context.Context, id string, token int64) error {
+			return s.right.Release(ctx, id, max(token, -token))
 		}
 	}},
 	{"treats token 0 as every token", "release-with-token-0 random-walk", func(s *brokenStore) {
