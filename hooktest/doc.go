@@ -49,8 +49,8 @@
 //	s.Timeout = time.Second                       // a sender that hangs up early
 //	s.Soonest = true                              // retries as early as Grantex can send them
 //
-// If a handler responds with 204, 205 or 304, the test fails. These crash the real
-// sender's process.
+// Deliver also fails the test if your handler responds with 204, 205 or 304. These crash
+// the real sender's process.
 //
 // # In other languages
 //

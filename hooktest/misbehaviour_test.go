@@ -52,7 +52,7 @@ var misbehaviours = []struct {
 	handled int
 	refused string
 }{
-	{name: "nothing", want: []int{200}, handled: 1},
+	{name: "well-behaved", want: []int{200}, handled: 1},
 	{name: "largest skew", sender: hooktest.Sender{Skew: -300 * time.Second}, want: []int{200}, handled: 1},
 	{name: "skew into the past", sender: hooktest.Sender{Skew: -301 * time.Second}, want: fiveTimes(401), refused: "stale"},
 	{name: "skew into the future", sender: hooktest.Sender{Skew: 301 * time.Second}, want: fiveTimes(401), refused: "stale"},

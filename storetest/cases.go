@@ -7,8 +7,8 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// A Case checks one rule of [grantexhook.Store]. [Cases] returns them all. The zero
-// value can't be run.
+// A Case checks one rule of [grantexhook.Store]. [Cases] returns them all. Run of the
+// zero value panics.
 type Case struct {
 	Name string // the name of its subtest, unique
 	Rule string // what the Store must do; every failure begins with it
