@@ -82,9 +82,8 @@ type task struct {
 }
 
 // On registers h for the events whose data is a T. If h returns an error or panics,
-// Grantex retries: five attempts in all, over seven and a half to ten minutes. If h
-// returns nil, the event is handled, even if the deadline has passed. The context
-// ends at the deadline of [Dispatcher].Timeout. A panic with
+// Grantex retries. If h returns nil, the event is handled, even if the deadline of
+// [Dispatcher].Timeout, which ends the context, has passed. A panic with
 // [http.ErrAbortHandler] isn't recovered, but the event can still be retried.
 //
 // On panics if h is nil, if the type already has a handler, or if T can't be a
@@ -104,25 +103,18 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	d.handlers[eventType] = func(body []byte) (t task, err error) {
 		defer catch(&err) // T may decode itself
 		e, err := decodePayload[T](body, itself)
-		if err != nil {
-			return task{}, err
-		}
-		return task{e.ID, e.Type, e.CreatedAt, func(ctx context.Context) error { return h(ctx, *e) }}, nil
+		return task{e.ID, e.Type, e.CreatedAt, func(ctx context.Context) error { return h(ctx, *e) }}, err
 	}
 }
 
 // Types returns the types that have a handler, sorted. Subscribe the endpoint to
 // these.
-func (d *Dispatcher) Types() []string {
-	return slices.Sorted(maps.Keys(d.handlers))
-}
+func (d *Dispatcher) Types() []string { return slices.Sorted(maps.Keys(d.handlers)) }
 
-// ServeHTTP handles an event that [Verifier.Middleware] has verified. A request
-// that didn't pass through the middleware gets 500 and is logged. ServeHTTP uses the
-// verified body, even if r.Body was read or replaced since.
-//
-// Grantex shows its operator only the status of a response. The Outcome constants
-// list the statuses.
+// ServeHTTP handles an event that [Verifier.Middleware] has verified. It responds with
+// the status of the outcome; see the Outcome constants. A request that didn't pass
+// through the middleware gets 500 and is logged. ServeHTTP uses the verified body, even
+// if r.Body was read or replaced since.
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, ok := r.Context().Value(verifiedKey{}).(*verifiedBody)
 	if !ok {
@@ -235,7 +227,14 @@ func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (o
 	defer func() { d.settle(ctx, t, token, outcome) }()
 	defer catch(&err)
 	err = t.run(ctx)
-	return returned(ctx, err), err
+	switch {
+	case err == nil:
+		return OutcomeHandled, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return OutcomeTimedOut, err
+	default:
+		return OutcomeFailed, err
+	}
 }
 
 // settle marks a handled event as done and releases any other. An error of its own

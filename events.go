@@ -2,7 +2,6 @@ package grantexhook
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -113,20 +112,19 @@ func decodeRaw(body []byte) (RawEvent, error) {
 		CreatedAt json.RawMessage `json:"createdAt"`
 		Data      json.RawMessage `json:"data"`
 	}
-	err := unmarshal(body, &e)
+	err := unmarshal(body, &e, &e.ID, &e.Type)
 	raw := RawEvent{ID: e.ID, Type: e.Type, Data: e.Data}
 	if raw.CreatedAt.UnmarshalJSON(e.CreatedAt) != nil {
 		raw.CreatedAt = time.Time{}
 	}
-	return raw, cmp.Or(err, raw.check())
+	return raw, err
 }
 
 // decodePayload decodes an event whose data is a T. itself reports whether T has its
 // own decoder.
 func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	e := new(Event[T])
-	err := unmarshal(body, e)
-	err = cmp.Or(err, e.check())
+	err := unmarshal(body, e, &e.ID, &e.Type)
 	// A T that isn't zero was decoded from an object, unless it decoded itself or
 	// the body has data twice, which senders never do.
 	if err == nil && (itself || reflect.ValueOf(&e.Data).Elem().IsZero()) {
@@ -135,19 +133,15 @@ func decodePayload[T Payload](body []byte, itself bool) (*Event[T], error) {
 	return e, err
 }
 
-// unmarshal replaces the errors of the decoder, because their text quotes the body.
-func unmarshal[T any](body []byte, v *T) error {
-	if json.Unmarshal(body, v) != nil {
-		return explain(body, reflect.TypeFor[T]())
-	}
-	return nil
-}
-
-func (e *Event[T]) check() error {
+// unmarshal decodes an event into v. It replaces the errors of the decoder, because
+// their text quotes the body. id and eventType are fields of v.
+func unmarshal[T any](body []byte, v *T, id, eventType *string) error {
 	switch {
-	case e.ID == "":
+	case json.Unmarshal(body, v) != nil:
+		return explain(body, reflect.TypeFor[T]())
+	case *id == "":
 		return &malformedError{"it has no id"}
-	case e.Type == "":
+	case *eventType == "":
 		return &malformedError{"it has no type"}
 	}
 	return nil

@@ -97,9 +97,9 @@ func (m misfit) inner() (misfit, bool) {
 func (m misfit) field(members map[string]json.RawMessage) (misfit, bool) {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		alone, err := json.Marshal(map[string]json.RawMessage{name: members[name]})
-		if err == nil && !fits(alone, m.want) {
-			f, found := fieldFor(m.want, name)
-			return misfit{append(m.path, jsonName(f)), members[name], f.Type, isQuoted(f)}, found
+		if f, found := fieldFor(m.want, name); found && err == nil && !fits(alone, m.want) {
+			tag, quoted := tagOf(f)
+			return misfit{append(m.path, tag), members[name], f.Type, quoted}, true
 		}
 	}
 	return m, false
@@ -124,7 +124,8 @@ func fits(value []byte, t reflect.Type) bool {
 func fieldFor(t reflect.Type, name string) (best reflect.StructField, found bool) {
 	for _, same := range []func(a, b string) bool{func(a, b string) bool { return a == b }, strings.EqualFold} {
 		for _, f := range reflect.VisibleFields(t) {
-			if f.IsExported() && same(jsonName(f), name) && (!found || len(f.Index) < len(best.Index)) {
+			tag, _ := tagOf(f)
+			if f.IsExported() && same(tag, name) && (!found || len(f.Index) < len(best.Index)) {
 				best, found = f, true
 			}
 		}
@@ -135,21 +136,16 @@ func fieldFor(t reflect.Type, name string) (best reflect.StructField, found bool
 	return best, found
 }
 
-func jsonName(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return cmp.Or(name, f.Name)
-}
-
-// isQuoted reports whether the tag of f has the option "string", and encoding/json
-// applies it to the field's type.
-func isQuoted(f reflect.StructField) bool {
+// tagOf returns the name of f in JSON. quoted reports whether its tag has the option
+// "string", and encoding/json applies it to the field's type.
+func tagOf(f reflect.StructField) (name string, quoted bool) {
 	t := f.Type
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	basic := reflect.Bool <= t.Kind() && t.Kind() <= reflect.Float64 || t.Kind() == reflect.String
-	_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return basic && slices.Contains(strings.Split(options, ","), "string")
+	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return cmp.Or(name, f.Name), basic && slices.Contains(strings.Split(options, ","), "string")
 }
 
 // decodesItself reports whether t has a decoder that encoding/json calls.

@@ -2,6 +2,7 @@ package grantexhook
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,7 +67,9 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 			v.refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, body.attachTo(r))
+		r = r.WithContext(context.WithValue(r.Context(), verifiedKey{}, body))
+		r.Body, r.ContentLength, r.TransferEncoding = body, body.Size(), nil
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -99,7 +102,7 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 	if server == nil || server.ReadTimeout <= 0 || server.ReadTimeout >= readTimeout {
 		err := rc.SetReadDeadline(time.Now().Add(readTimeout))
 		if server != nil && errors.Is(err, http.ErrNotSupported) {
-			v.warnOnce.Do(func() { v.warnNoDeadline(r) })
+			v.warnOnce.Do(func() { v.logger().LogAttrs(r.Context(), slog.LevelWarn, noDeadline, pathOf(r)) })
 		}
 	}
 	if err := body.readFrom(http.MaxBytesReader(w, r.Body, v.opts.MaxBody)); err != nil {
@@ -112,10 +115,8 @@ func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) erro
 	return nil
 }
 
-func (v *Verifier) warnNoDeadline(r *http.Request) {
-	v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: the ResponseWriter doesn't support read deadlines, so a slow body can hold its connection; "+
-		"set the Server's ReadTimeout to less than 10s, or move Middleware outside the handler that wraps the ResponseWriter", pathOf(r))
-}
+const noDeadline = "grantexhook: the ResponseWriter doesn't support read deadlines, so a slow body can hold its connection; " +
+	"set the Server's ReadTimeout to less than 10s, or move Middleware outside the handler that wraps the ResponseWriter"
 
 // unreadable keeps only errors that can't quote the body. After broken chunks,
 // net/http takes part of the body for a trailer and quotes it.
@@ -155,9 +156,8 @@ func refusal(err error) (reason string, status int) {
 		return ReasonStale, http.StatusUnauthorized
 	case tooLarge:
 		return ReasonTooLarge, http.StatusRequestEntityTooLarge
-	default:
-		return ReasonUnreadable, http.StatusBadRequest
 	}
+	return ReasonUnreadable, http.StatusBadRequest
 }
 
 func (v *Verifier) logger() *slog.Logger { return cmp.Or(v.opts.Log, slog.Default()) }

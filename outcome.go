@@ -1,8 +1,6 @@
 package grantexhook
 
 import (
-	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -37,18 +35,6 @@ var outcomes = map[string]struct {
 	OutcomePanicked:    {http.StatusInternalServerError, slog.LevelError},
 	OutcomeTimedOut:    {http.StatusServiceUnavailable, slog.LevelError},
 	OutcomeStoreFailed: {http.StatusServiceUnavailable, slog.LevelError},
-}
-
-// returned is the outcome of a handler that returned err.
-func returned(ctx context.Context, err error) string {
-	switch {
-	case err == nil:
-		return OutcomeHandled
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return OutcomeTimedOut
-	default:
-		return OutcomeFailed
-	}
 }
 
 func (d *Dispatcher) report(a attempt) {

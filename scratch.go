@@ -5,21 +5,17 @@ import (
 	"sync"
 )
 
-// pageBytes is the size of a page. A connection takes at most this much memory more
-// than it has sent.
-const pageBytes = 4 << 10
-
 // A page is a part of a body, with a link to the rest.
 type page struct {
 	data []byte
 	next *page
 }
 
-// pages are for bodies that aren't verified yet. A body takes one page after
-// another as its bytes arrive, and they're returned afterwards. A forged body leaves
-// no garbage that grows with its size. A slow one pins little more than it sent. A
-// short one never holds a buffer that grew for a long one.
-var pages = sync.Pool{New: func() any { return &page{data: make([]byte, 0, pageBytes)} }}
+// pages are for bodies that aren't verified yet. A body takes one page after another as
+// its bytes arrive, and they're returned afterwards. A forged body leaves no garbage
+// that grows with its size. A slow one holds at most a page more than it sent. A short
+// one never holds a buffer that grew for a long one.
+var pages = sync.Pool{New: func() any { return &page{data: make([]byte, 0, 4<<10)} }}
 
 func newPage() *page {
 	p := pages.Get().(*page)
@@ -37,21 +33,19 @@ func (p *page) free() {
 }
 
 // readFrom reads r to its end, into p and the pages it adds.
-func (p *page) readFrom(r io.Reader) error {
-	for {
+func (p *page) readFrom(r io.Reader) (err error) {
+	for n := 0; err == nil; {
 		if len(p.data) == cap(p.data) {
 			p.next = newPage()
 			p = p.next
 		}
-		n, err := r.Read(p.data[len(p.data):cap(p.data)])
+		n, err = r.Read(p.data[len(p.data):cap(p.data)])
 		p.data = p.data[:len(p.data)+n]
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		}
 	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 func (p *page) size() (n int) {

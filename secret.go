@@ -30,8 +30,7 @@ const redacted = "[redacted]"
 // prints and encodes as "[redacted]".
 type Secret string
 
-// Format implements [fmt.Formatter]. With only a String method, %d would show the
-// secret.
+// Format implements [fmt.Formatter]. With only a String method, %d shows the secret.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // String returns "[redacted]".
@@ -45,11 +44,7 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // checkSecret returns an error if a secret can't be one that Grantex showed. The
 // error doesn't quote the secret.
-func checkSecret(index int, secret string) error {
-	name := "the secret"
-	if index > 0 {
-		name = fmt.Sprintf("PreviousSecrets[%d]", index-1)
-	}
+func checkSecret(name, secret string) error {
 	if mistake := mistakeIn(secret); mistake != "" {
 		return fmt.Errorf("grantexhook: %s %s", name, mistake)
 	}

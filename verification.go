@@ -3,7 +3,6 @@ package grantexhook
 import (
 	"bytes"
 	"context"
-	"net/http"
 	"time"
 )
 
@@ -36,10 +35,3 @@ type verifiedBody struct {
 func (*verifiedBody) Close() error { return nil }
 
 type verifiedKey struct{}
-
-// attachTo returns a copy of r with b as its Body and in its context.
-func (b *verifiedBody) attachTo(r *http.Request) *http.Request {
-	r = r.WithContext(context.WithValue(r.Context(), verifiedKey{}, b))
-	r.Body, r.ContentLength, r.TransferEncoding = b, b.Size(), nil
-	return r
-}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -109,9 +108,11 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	}
 	v := &Verifier{opts: *opts, warnOnce: new(sync.Once)}
 	var errs []error
+	name := "the secret"
 	for i, s := range append([]string{secret}, opts.PreviousSecrets...) {
 		v.keys = append(v.keys, newKey(s))
-		errs = append(errs, checkSecret(i, s))
+		errs = append(errs, checkSecret(name, s))
+		name = fmt.Sprintf("PreviousSecrets[%d]", i) // the next
 	}
 	if opts.Tolerance < 0 || opts.Tolerance > 0 && opts.Tolerance < time.Second {
 		errs = append(errs, fmt.Errorf("grantexhook: Tolerance is %v; it must be at least 1s, or 0 for %v", opts.Tolerance, DefaultTolerance))
@@ -199,10 +200,10 @@ func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (sig
 // decide. A delivery with a canonical V2 signature doesn't pay for this check.
 func hasOtherForm(h http.Header) bool {
 	for key := range h {
-		for _, name := range [...]string{HeaderSignature, HeaderSignatureV2, HeaderTimestamp} {
-			if key != name && strings.EqualFold(key, name) {
-				return true
-			}
+		switch http.CanonicalHeaderKey(key) {
+		case key:
+		case HeaderSignature, HeaderSignatureV2, HeaderTimestamp:
+			return true
 		}
 	}
 	return false
