@@ -16,7 +16,7 @@ import (
 type Interrupted struct {
 	Err   error         // the reason; an [*Error] if the API refused the stream
 	Wait  time.Duration // before Events connects again; zero if it only skipped an event of more than 1 MiB
-	Since time.Time     // when Events last read an event or a keepalive, or began; later events may be missing
+	Since time.Time     // when the loop had last caught up with the stream, or began; later events may be missing
 }
 
 // Error returns the reason and the wait on one line.

@@ -110,8 +110,8 @@ func (s *streams) pauses() (all []time.Duration) {
 	return all
 }
 
-// told collects what Events yields, as "stands", bodies and errors.
-func told(t *testing.T, ctx context.Context, c *grantexapi.Client, types ...string) (all []string) {
+// yields collects what Events yields, as "stands", bodies and errors.
+func yields(t *testing.T, ctx context.Context, c *grantexapi.Client, types ...string) (all []string) {
 	t.Helper()
 	for body, err := range c.Events(ctx, types...) {
 		if err != nil {
@@ -138,7 +138,7 @@ func TestEvents(t *testing.T) {
 				"data: hello\n\n", "data: {\"id\":\ndata: 4}\r\n\r\n"),
 			stream(sse("5")),
 		}}
-		got := told(t, t.Context(), s.client(t), "grant.revoked", "x.y")
+		got := yields(t, t.Context(), s.client(t), "grant.revoked", "x.y")
 		require.Len(t, got, 11)
 		require.Equal(t, []string{"stands", body("1"), body("2"), body("3"), "hello", "{\"id\":\n4}"}, got[:6])
 		require.Regexp(t, `^grantexapi: the stream ended; connecting again in 1(\.\d)?s$`, got[6])
@@ -267,6 +267,24 @@ func TestEventsSince(t *testing.T) {
 	})
 }
 
+// TestEventsSinceOfASlowLoop checks that what came while the loop was busy doesn't
+// shorten the gap, since it's not known when it came.
+func TestEventsSinceOfASlowLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &streams{answers: []http.HandlerFunc{stream(10*time.Second, keepalive, 10*time.Second, sse("1"), time.Second, sse("2"), sse("3"))}}
+		start := time.Now()
+		for body, err := range s.client(t).Events(t.Context()) {
+			if body != nil {
+				time.Sleep(time.Minute)
+			}
+			if i, ok := errors.AsType[*grantexapi.Interrupted](err); ok {
+				require.Equal(t, 20*time.Second, i.Since.Sub(start))
+				require.Equal(t, 200*time.Second, time.Since(start))
+			}
+		}
+	})
+}
+
 // TestEventsBackoff checks that the waits grow up to a bound, and are short again only
 // after a stream that lasted a minute.
 func TestEventsBackoff(t *testing.T) {
@@ -274,7 +292,7 @@ func TestEventsBackoff(t *testing.T) {
 		down, brief := refuse(502, ""), stream(keepalive, sse("1"), 59*time.Second, keepalive)
 		lasting := stream(keepalive, 60*time.Second, keepalive)
 		s := &streams{answers: []http.HandlerFunc{down, brief, down, down, brief, down, down, lasting, down, brief}}
-		told(t, t.Context(), s.client(t))
+		yields(t, t.Context(), s.client(t))
 		want := []time.Duration{1, 2 + 59, 4, 8, 16 + 59, 30, 30, 1 + 60, 2, 4 + 59}
 		pauses := s.pauses()
 		require.Len(t, pauses, len(want))
@@ -293,7 +311,7 @@ func TestEventsBackoff(t *testing.T) {
 func TestEventsTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &streams{answers: []http.HandlerFunc{tooMany, tooMany, stream(keepalive)}}
-		got := told(t, t.Context(), s.client(t))
+		got := yields(t, t.Context(), s.client(t))
 		for _, pause := range s.pauses()[:2] {
 			require.Greater(t, pause, 300*time.Second)
 			require.Less(t, pause, 350*time.Second)
@@ -335,7 +353,7 @@ func TestEventsEnd(t *testing.T) {
 				if tt.change != nil {
 					tt.change(c)
 				}
-				got := told(t, t.Context(), c, tt.types...)
+				got := yields(t, t.Context(), c, tt.types...)
 				require.Len(t, got, 1)
 				require.Contains(t, got[0], "grantexapi: "+tt.want)
 				require.LessOrEqual(t, s.tries(), 1)
@@ -364,7 +382,7 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 				defer cancel()
 				s := &streams{answers: []http.HandlerFunc{tt.answer}}
 				start := time.Now()
-				require.Len(t, told(t, ctx, s.client(t)), tt.want)
+				require.Len(t, yields(t, ctx, s.client(t)), tt.want)
 				require.Equal(t, 20*time.Second, time.Since(start))
 				require.Equal(t, 1, s.tries())
 			})
@@ -374,7 +392,7 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		a := newAPI(t, stream(keepalive))
-		require.Empty(t, told(t, ctx, a.client()))
+		require.Empty(t, yields(t, ctx, a.client()))
 		require.Empty(t, a.lines())
 	})
 	t.Run("within the loop", func(t *testing.T) {

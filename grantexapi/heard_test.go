@@ -245,7 +245,7 @@ func TestCreateMaybeHeard(t *testing.T) {
 		want          string
 	}{
 		{"heard, then refused", "http://" + s.Addr().String(), roundTripper(repeating), "connection refused"},
-		{"untold", "http://" + closed, roundTripper(func(*http.Request) (*http.Response, error) { return nil, refused }), "connection refused"},
+		{"untraced", "http://" + closed, roundTripper(func(*http.Request) (*http.Response, error) { return nil, refused }), "connection refused"},
 		{"HTTP/2", h2.URL, h2.Client().Transport, "stream error"},
 	}
 	for _, tt := range tests {

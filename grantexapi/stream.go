@@ -38,7 +38,7 @@ type subscription struct {
 	*Client
 	path  string
 	yield func([]byte, error) bool
-	since time.Time // when the last whole event or comment was read, or the loop began
+	since time.Time // when the stream was last read up to a whole event or comment, or the loop began
 	tries int       // since the last steady stream
 }
 
@@ -74,7 +74,7 @@ func (s *subscription) session(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
-	dog.Reader = resp.Body
+	dog.Reader, dog.drained = resp.Body, time.Now()
 	p := newParser(dog)
 	if err := p.begin(); err != nil {
 		return s.broken(connected, p, err)
@@ -82,7 +82,7 @@ func (s *subscription) session(ctx context.Context) error {
 	if !s.yield(nil, nil) {
 		return nil
 	}
-	if err := s.read(ctx, p); err != nil {
+	if err := s.read(ctx, p, dog); err != nil {
 		return s.broken(connected, p, err)
 	}
 	return nil
@@ -119,17 +119,17 @@ func (s *subscription) noStream(resp *http.Response) error {
 }
 
 // read yields events until the stream or the loop ends.
-func (s *subscription) read(ctx context.Context, p *parser) error {
+func (s *subscription) read(ctx context.Context, p *parser, dog *watchdog) error {
 	for stood := time.Now(); ; {
 		f, err := p.next()
 		if err != nil {
 			return err
 		}
-		since := s.since
-		s.since = time.Now()
-		if s.since.Sub(stood) >= steady {
+		if time.Since(stood) >= steady {
 			s.tries = 0
 		}
+		since := s.since
+		s.since = dog.drained
 		if ctx.Err() != nil || !f.comment && !s.hand(f, since) {
 			return nil
 		}
@@ -197,6 +197,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 type watchdog struct {
 	timer *time.Timer
 	io.Reader
+	drained time.Time // when a read last had to wait for its bytes
 }
 
 func newWatchdog(end context.CancelCauseFunc) *watchdog {
@@ -204,9 +205,15 @@ func newWatchdog(end context.CancelCauseFunc) *watchdog {
 }
 
 // Read implements [io.Reader]. The watchdog sleeps between calls, since the time to
-// handle an event isn't silence.
+// handle an event isn't silence. Bytes that came during that time may be old, so they
+// don't count for drained.
 func (w *watchdog) Read(p []byte) (int, error) {
+	start := time.Now()
 	w.timer.Reset(silence)
 	defer w.timer.Stop()
-	return w.Reader.Read(p)
+	n, err := w.Reader.Read(p)
+	if now := time.Now(); now.Sub(start) > time.Millisecond {
+		w.drained = now
+	}
+	return n, err
 }
