@@ -4,16 +4,15 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 30s
 
-# The folder of every go.mod that git tracks, or of every one there is if this
-# is no clone.
+# The directories of all go.mod files that git tracks. Outside a clone, of all there are.
 MODULES = $(patsubst %/,%,$(dir $(or \
 	$(shell git ls-files go.mod '*/go.mod' 2>/dev/null), \
 	$(shell find . -name go.mod -not -path '*/.*/*'))))
 
-# The race detector needs cgo, and a platform that it knows.
+# The race detector needs cgo and a platform it supports.
 RACE = $$(go list -race runtime >/dev/null 2>&1 && echo -race)
 
-# each runs a command in every module, and fails at the end if one failed.
+# each runs a command in every module. It goes on after a failure, and fails at the end.
 define each
 @failed=; for module in $(MODULES); do \
 	echo "== $$module"; \
@@ -22,7 +21,12 @@ done; \
 if [ -n "$$failed" ]; then echo "failed in:$$failed" >&2; exit 1; fi
 endef
 
-.PHONY: help demo test bench lint fuzz tidy update vuln
+# Tests run in two modules at a time, and each module prints its output at its end.
+# internal/integration comes first: it takes longest, and waits most of the time.
+SLOW = $(filter %/integration,$(MODULES))
+TESTS = $(patsubst %,test-%,$(SLOW) $(filter-out $(SLOW),$(MODULES)))
+
+.PHONY: help demo test check bench lint fuzz release tidy update vuln $(TESTS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +34,15 @@ help: ## list the targets
 demo: ## send signed, repeated, stale and forged deliveries to examples/nethttp
 	@cd examples/nethttp && go test -count=1 -run TestDemo
 
-test: ## test every module, with the race detector where there is one
-	$(call each,go test $(RACE) -shuffle=on -count=1 ./...)
+test: ## test every module, with the race detector if there is one
+	@$(MAKE) -k -j 2 --no-print-directory TESTFLAGS="$(RACE) -shuffle=on -count=1" $(TESTS)
+
+check: lint ## lint, then run the tests that don't take long
+	@$(MAKE) -k -j 2 --no-print-directory TESTFLAGS=-short $(TESTS)
+
+$(TESTS): test-%:
+	@output=$$(cd $* && go test $(TESTFLAGS) ./... 2>&1); status=$$?; \
+	printf '== %s: go test %s ./...\n%s\n' '$*' '$(TESTFLAGS)' "$$output"; exit $$status
 
 bench: ## run the benchmarks of the root package, and of the stores if their servers are there
 	go test -run '^$$' -bench . -count 1 .
@@ -54,6 +65,9 @@ fuzz: ## fuzz each target for FUZZTIME, 30s if not given
 			(set -x; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package") || exit 1; \
 		done; \
 	done)
+
+release: ## use every module from an empty project, as if this tree were released
+	go run ./internal/release
 
 tidy: ## tidy go.mod of every module
 	$(call each,go mod tidy)
