@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
-		parallel.Value.Set("8") // most tests wait for servers, not for a processor
+		parallel.Value.Set("6") // most tests wait for servers, not for a processor
 	}
 	m.Run()
 	if plain.path != "" {
