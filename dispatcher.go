@@ -39,8 +39,7 @@ const (
 // runs again if it failed, if its process died, or if the Store couldn't mark the
 // event as done. Handlers must be idempotent.
 type Dispatcher struct {
-	// Store remembers the events. If nil, it's a [MemoryStore], which suits a
-	// service that runs as one process.
+	// Store remembers the events. If nil, it's a [MemoryStore], for a single process.
 	Store Store
 
 	// Other, if set, handles the types that have no handler. If nil, those are
@@ -107,8 +106,7 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	}
 }
 
-// Types returns the types that have a handler, sorted. Subscribe the endpoint to
-// these.
+// Types returns the types that have a handler, sorted. Subscribe to these.
 func (d *Dispatcher) Types() []string { return slices.Sorted(maps.Keys(d.handlers)) }
 
 // ServeHTTP handles an event that [Verifier.Middleware] has verified. It responds with
@@ -125,8 +123,9 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), d.timeout())
 	defer cancel()
 	a := d.dispatch(ctx, body.bytes, d.timeout())
-	d.report(a)
-	answer(w, a.outcome)
+	o := outcomes[a.outcome]
+	d.report(a, o.level)
+	answer(w, a.outcome, o.status)
 }
 
 // Dispatch handles the event in body, which must be verified. It is for tests and

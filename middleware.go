@@ -75,13 +75,14 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 
 // receive reads and verifies a delivery.
 func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*verifiedBody, error) {
-	sig, err := v.parse(r.Header, time.Now())
+	start := time.Now()
+	sig, err := v.parse(r.Header, start)
 	if err != nil {
 		return nil, err
 	}
 	body := newPage()
 	defer body.free()
-	if err := v.read(body, w, r); err != nil {
+	if err := v.read(body, w, r, start.Add(readTimeout)); err != nil {
 		return nil, err
 	}
 	index, err := v.decide(&sig, body, time.Now())
@@ -93,14 +94,14 @@ func (v *Verifier) receive(w http.ResponseWriter, r *http.Request) (*verifiedBod
 	return b, nil
 }
 
-func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request) error {
+func (v *Verifier) read(body *page, w http.ResponseWriter, r *http.Request, deadline time.Time) error {
 	if r.ContentLength > v.opts.MaxBody {
 		return unreadable(&http.MaxBytesError{Limit: v.opts.MaxBody})
 	}
 	rc := http.NewResponseController(w)
 	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if server == nil || server.ReadTimeout <= 0 || server.ReadTimeout >= readTimeout {
-		err := rc.SetReadDeadline(time.Now().Add(readTimeout))
+		err := rc.SetReadDeadline(deadline)
 		if server != nil && errors.Is(err, http.ErrNotSupported) {
 			v.warnOnce.Do(func() { v.logger().LogAttrs(r.Context(), slog.LevelWarn, noDeadline, pathOf(r)) })
 		}

@@ -37,8 +37,8 @@ var outcomes = map[string]struct {
 	OutcomeStoreFailed: {http.StatusServiceUnavailable, slog.LevelError},
 }
 
-func (d *Dispatcher) report(a attempt) {
-	log, level := d.log(), outcomes[a.outcome].level
+func (d *Dispatcher) report(a attempt, level slog.Level) {
+	log := d.log()
 	if !log.Enabled(a.ctx, level) {
 		return
 	}
@@ -52,8 +52,8 @@ func (d *Dispatcher) report(a attempt) {
 	log.LogAttrs(a.ctx, level, "grantexhook: event "+a.outcome, attrs...)
 }
 
-func answer(w http.ResponseWriter, outcome string) {
-	if status := outcomes[outcome].status; status != http.StatusOK {
+func answer(w http.ResponseWriter, outcome string, status int) {
+	if status != http.StatusOK {
 		http.Error(w, outcome, status)
 		return
 	}
