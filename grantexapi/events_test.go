@@ -323,6 +323,14 @@ func TestEventsTooMany(t *testing.T) {
 	})
 }
 
+// TestEventsRefused checks that the API's refusal can be found in an interruption.
+func TestEventsRefused(t *testing.T) {
+	for _, err := range newAPI(t, tooMany).client().Events(t.Context()) {
+		requireRefused(t, err, 429, "TOO_MANY_CONNECTIONS")
+		break
+	}
+}
+
 // TestEventsEnd checks that Events reports once, and then ends, if a retry wouldn't
 // help.
 func TestEventsEnd(t *testing.T) {
@@ -363,7 +371,7 @@ func TestEventsEnd(t *testing.T) {
 	}
 }
 
-// TestEventsEndWithTheirContext checks that the end of the context is no error, whenever
+// TestEventsEndWithTheirContext checks that the end of the context isn't an error, whenever
 // it comes.
 func TestEventsEndWithTheirContext(t *testing.T) {
 	tests := []struct {
@@ -522,7 +530,7 @@ func TestEventsMayBeKept(t *testing.T) {
 	require.Equal(t, [][]byte{nil, []byte(body("1")), []byte(body("2")), []byte(body("3"))}, kept)
 }
 
-// TestEventsTwice checks that each loop over one sequence has a stream of its own.
+// TestEventsTwice checks that each loop over one sequence opens a stream.
 func TestEventsTwice(t *testing.T) {
 	a := newAPI(t, stream(sse("1")), stream(sse("2")))
 	events := a.client().Events(t.Context())

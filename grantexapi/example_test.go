@@ -162,7 +162,7 @@ func ExampleClient_Rotate() {
 		return
 	}
 
-	// 2. Accept both. The example SwapVerifier does so without a restart.
+	// 2. Accept both. Package grantexhook's example SwapVerifier does so without a restart.
 	v, err := grantexhook.NewVerifier(string(twin.Secret), &grantexhook.Options{PreviousSecrets: []string{oldSecret}})
 	if err != nil {
 		fmt.Println(err)
@@ -274,8 +274,8 @@ func ExampleClient_Deliveries_wait() {
 // sleep only prints how long it would wait, so the examples take no time.
 func sleep(_ context.Context, d time.Duration) { fmt.Println("waiting", d) }
 
-// The Dispatcher handles the events of the live stream like webhooks. An event that
-// comes both ways is handled once.
+// The Dispatcher handles the events of the live stream like webhooks. If an
+// event also comes as a webhook, one Dispatcher handles it once.
 func ExampleClient_Events() {
 	api := newGrantex()
 	defer api.Close()
