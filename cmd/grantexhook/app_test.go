@@ -106,7 +106,8 @@ func TestSecretFromFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	for _, end := range []string{"", "\n", "\r\n"} {
 		require.NoError(t, os.WriteFile(file, []byte(testSecret+end), 0o600))
-		for _, s := range []session{{}, {env: map[string]string{"GRANTEX_WEBHOOK_SECRET_FILE": file}}, {env: map[string]string{"GRANTEX_WEBHOOK_SECRET": "another"}}} {
+		byFile, another := map[string]string{"GRANTEX_WEBHOOK_SECRET_FILE": file}, map[string]string{"GRANTEX_WEBHOOK_SECRET": "another"}
+		for _, s := range []session{{}, {env: byFile}, {env: another}} {
 			a := &app{getenv: func(name string) string { return s.env[name] }}
 			flag := file
 			if s.env["GRANTEX_WEBHOOK_SECRET_FILE"] != "" {

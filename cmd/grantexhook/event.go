@@ -35,8 +35,8 @@ func sample(eventType string) (func(time.Time) any, error) {
 		return func(at time.Time) any { return grantexhook.GrantRevoked{GrantID: sender.NewID("grnt_", at)} }, nil
 	case grantexhook.TypeTokenIssued:
 		return func(at time.Time) any {
-			return grantexhook.TokenIssued{TokenID: sender.NewID("tok_", at), GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at), PrincipalID: "user_sample",
-				Scopes: []string{"calendar:read"}, ExpiresAt: at.Add(time.Hour)}
+			return grantexhook.TokenIssued{TokenID: sender.NewID("tok_", at), GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at),
+				PrincipalID: "user_sample", Scopes: []string{"calendar:read"}, ExpiresAt: at.Add(time.Hour)}
 		}, nil
 	}
 	return nil, usageError(fmt.Sprintf("there is no sample of %q", eventType), "samples are "+strings.Join(eventTypes(), ", ")+"; any other type needs -data FILE")

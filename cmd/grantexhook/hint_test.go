@@ -110,6 +110,7 @@ func TestHint(t *testing.T) {
 	untrusted := func(err error) error {
 		return &sender.HandshakeError{Err: &tls.CertificateVerificationError{Err: err}}
 	}
+	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}
 	tests := []struct {
 		name, scheme string
 		attempt      sender.Attempt
@@ -122,7 +123,7 @@ func TestHint(t *testing.T) {
 		{"another host", "https", sender.Attempt{Err: untrusted(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"})}, "is the host in the URL right?"},
 		{"untrusted", "https", sender.Attempt{Err: untrusted(x509.UnknownAuthorityError{})}, "SSL_CERT_FILE"},
 		{"expired", "https", sender.Attempt{Err: untrusted(x509.CertificateInvalidError{Reason: x509.Expired})}, "not valid now"},
-		{"client's certificate", "https", sender.Attempt{Err: &sender.HandshakeError{Err: &net.OpError{Op: "remote error", Err: errors.New("certificate required")}}}, "ended the handshake"},
+		{"client's certificate", "https", sender.Attempt{Err: &sender.HandshakeError{Err: alert}}, "ended the handshake"},
 		{"hung up in the handshake", "https", sender.Attempt{Err: &sender.HandshakeError{Err: io.EOF}}, "the URL begins with http://"},
 		{"TLS alert", "http", sender.Attempt{Err: sender.ErrNotHTTP}, "the URL begins with https://"},
 		{"reset", "http", sender.Attempt{Err: &net.OpError{Op: "read", Err: errors.New("reset")}}, "the URL begins with https://"},

@@ -195,7 +195,8 @@ func (r *verdict) stale(now time.Time) {
 		r.Hint = "is the receiver's clock slow? -now TIME verifies at another time"
 	}
 	r.Reason = grantexhook.ReasonStale
-	r.Why = fmt.Sprintf("the signature matches, but was made %s %s %s; %v are allowed", seconds(age), where, now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
+	r.Why = fmt.Sprintf("the signature matches, but was made %s %s %s; %v are allowed",
+		seconds(age), where, now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
 }
 
 // explain names the mistakes that make the signature wrong.

@@ -33,7 +33,8 @@ func TestVerifyCaptures(t *testing.T) {
 	for _, c := range capture.All() {
 		t.Run(c.Name, func(t *testing.T) {
 			timestamp := c.Header().Get("x-grantex-timestamp")
-			flags := []string{"-signature", c.Header().Get("x-grantex-signature"), "-signature-v2", c.Header().Get("x-grantex-signature-v2"), "-timestamp", timestamp, "-now", timestamp}
+			flags := []string{"-signature", c.Header().Get("x-grantex-signature"), "-signature-v2", c.Header().Get("x-grantex-signature-v2"),
+				"-timestamp", timestamp, "-now", timestamp}
 			r := verify(t, c.Secret, string(c.Body), flags...)
 			require.Equal(t, exitDone, r.status, r)
 			require.Regexp(t, `^right: X-Grantex-Signature-V2 matches; signed 2026-11-23T\S+\n$`, r.stdout)
@@ -137,7 +138,7 @@ func TestVerifyMistakes(t *testing.T) {
 		{"no prefix", s, b, "", strings.TrimPrefix(v2, "sha256="), ts, "X-Grantex-Signature-V2 lacks its prefix sha256="},
 		{"another prefix", s, b, "v1=" + strings.TrimPrefix(legacy, "sha256="), "", "", "has another prefix than sha256="},
 		{"in quotes", s, b, `"` + legacy + `"`, "", "", "has quotes or white space around it"},
-		{"SHA-1", s, b, "sha1=" + hex.EncodeToString(mac(sha1.New, s, b)), "", "", "has another prefix than sha256=; and X-Grantex-Signature has the length of SHA-1"},
+		{"SHA-1", s, b, "sha1=" + hex.EncodeToString(mac(sha1.New, s, b)), "", "", "prefix than sha256=; and X-Grantex-Signature has the length of SHA-1"},
 		{"SHA-384", s, b, "sha256=" + hex.EncodeToString(mac(sha512.New384, s, b)), "", "", "has the length of SHA-384"},
 		{"SHA-512", s, b, "", "sha256=" + hex.EncodeToString(mac(sha512.New, s, ts+"."+b)), ts, "has the length of SHA-512"},
 		{"SHA-512 of something else", s, b, "sha256=" + strings.Repeat("ab", 64), "", "", "has the length of SHA-512"},

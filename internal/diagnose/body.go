@@ -56,9 +56,10 @@ func (s *search) bodies(from guess, n int) iter.Seq[guess] {
 			return
 		}
 		for _, change := range changes {
-			if s.work += transformCost * len(from.value); s.work > maxWork {
+			if s.work > maxWork {
 				return
 			}
+			s.work += transformCost * len(from.value)
 			before := change.undo(from.value)
 			if len(before) == 0 || len(before) > maxBody || bytes.Equal(before, from.value) {
 				continue

@@ -45,8 +45,8 @@ const (
 	maxSignatures = 3
 
 	// maxWork bounds a whole search, in bytes hashed. A byte that is transformed
-	// counts as transformCost. It takes about a quarter of a second.
-	maxWork       = 256 << 20
+	// counts as transformCost. It takes less than half a second.
+	maxWork       = 128 << 20
 	transformCost = 8
 	hashCost      = 512 // of a signature, whatever its length
 )
@@ -148,9 +148,10 @@ func (s *search) try(c claim, secrets []guess, changes int) (found []Mistake, ok
 }
 
 func (s *search) matches(mac hash.Hash, want, prefix, body []byte) bool {
-	if s.work += hashCost + len(prefix) + len(body); s.work > maxWork {
+	if s.work > maxWork {
 		return false
 	}
+	s.work += hashCost + len(prefix) + len(body)
 	mac.Reset()
 	mac.Write(prefix)
 	mac.Write(body)

@@ -31,6 +31,7 @@ func TestBodyOfCaptures(t *testing.T) {
 func TestBody(t *testing.T) {
 	type object = map[string]any
 	east := time.FixedZone("", 5400)
+	type raw = json.RawMessage
 	tests := []struct {
 		name string
 		data any
@@ -43,20 +44,22 @@ func TestBody(t *testing.T) {
 		{"escaped backslash before what looks like an escape", object{"a": `\u2028\\u2029`}, `{"a":"\\u2028\\\\u2029"}`},
 		{"no UTF-8", object{"a": "x\xff"}, `{"a":"x` + "\ufffd" + `"}`},
 		{"controls", object{"a": "\x00\b\t\n\f\r\x1f\x7f"}, `{"a":"\u0000\b\t\n\f\r\u001f` + "\x7f" + `"}`},
-		{"raw: letters", object{"a": json.RawMessage(`"\u00e9\u00C9\u003c\u003E\u0026\/\u002f\u007f\u2028"`)}, `{"a":"éÉ<>&//` + "\x7f\u2028" + `"}`},
-		{"raw: what must be escaped", object{"a": json.RawMessage(`"\u0022\u005c\"\\\u0008\u0009\u000A\u000c\u000D\u0000\u001F\u000B\b\f"`)}, `{"a":"\"\\\"\\\b\t\n\f\r\u0000\u001f\u000b\b\f"}`},
-		{"raw: surrogate pairs", object{"a": json.RawMessage(`"\ud83d\ude00\uD83D\uDE00"`)}, `{"a":"😀😀"}`},
-		{"raw: halves of pairs", object{"a": json.RawMessage(`"\uD83D \uDE00\ude00 \ud83d\ud83d\ude00 \ud83d\u0041"`)}, `{"a":"\ud83d \ude00\ude00 \ud83d😀 \ud83dA"}`},
-		{"raw: a backslash before what looks like an escape", object{"a": json.RawMessage(`"\\u00e9\\\u00e9\u005cu00e9\u005c\u005c\/"`)}, `{"a":"\\u00e9\\é\\u00e9\\\\/"}`},
-		{"raw: in keys, at any depth", object{"a": []any{object{"b": json.RawMessage(`{"\u00e9":[{"\u003c":"\/"}]}`)}}}, `{"a":[{"b":{"é":[{"<":"/"}]}}]}`},
-		{"raw: order, repetition, numbers", json.RawMessage(`{ "b": 12345678901234567890.10, "a": [1E400, -0, 1e5], "b": null, "a": { } }`), `{"b":12345678901234567890.10,"a":[1E400,-0,1e5],"b":null,"a":{}}`},
-		{"raw: no UTF-8", json.RawMessage("{\"a\":\"x\xff\xfe\u2028\"}"), "{\"a\":\"x\ufffd\ufffd\u2028\"}"},
-		{"raw: time", json.RawMessage(`{"ends\u0041t":"2026-01-02T03:04:05\u002b01:00"}`), `{"endsAt":"2026-01-02T02:04:05.000Z"}`},
+		{"raw: letters", object{"a": raw(`"\u00e9\u00C9\u003c\u003E\u0026\/\u002f\u007f\u2028"`)}, `{"a":"éÉ<>&//` + "\x7f\u2028" + `"}`},
+		{"raw: what must be escaped",
+			object{"a": raw(`"\u0022\u005c\"\\\u0008\u0009\u000A\u000c\u000D\u0000\u001F\u000B\b\f"`)}, `{"a":"\"\\\"\\\b\t\n\f\r\u0000\u001f\u000b\b\f"}`},
+		{"raw: surrogate pairs", object{"a": raw(`"\ud83d\ude00\uD83D\uDE00"`)}, `{"a":"😀😀"}`},
+		{"raw: halves of pairs", object{"a": raw(`"\uD83D \uDE00\ude00 \ud83d\ud83d\ude00 \ud83d\u0041"`)}, `{"a":"\ud83d \ude00\ude00 \ud83d😀 \ud83dA"}`},
+		{"raw: a backslash before what looks like an escape", object{"a": raw(`"\\u00e9\\\u00e9\u005cu00e9\u005c\u005c\/"`)}, `{"a":"\\u00e9\\é\\u00e9\\\\/"}`},
+		{"raw: in keys, at any depth", object{"a": []any{object{"b": raw(`{"\u00e9":[{"\u003c":"\/"}]}`)}}}, `{"a":[{"b":{"é":[{"<":"/"}]}}]}`},
+		{"raw: order, repetition, numbers",
+			raw(`{ "b": 12345678901234567890.10, "a": [1E400, -0, 1e5], "b": null, "a": { } }`), `{"b":12345678901234567890.10,"a":[1E400,-0,1e5],"b":null,"a":{}}`},
+		{"raw: no UTF-8", raw("{\"a\":\"x\xff\xfe\u2028\"}"), "{\"a\":\"x\ufffd\ufffd\u2028\"}"},
+		{"raw: time", raw(`{"ends\u0041t":"2026-01-02T03:04:05\u002b01:00"}`), `{"endsAt":"2026-01-02T02:04:05.000Z"}`},
 		{"of a MarshalJSON", object{"a": escaping{}}, `{"a":"é</"}`},
 		{"json.Number", object{"a": json.Number("12345678901234567890")}, `{"a":12345678901234567890}`},
 		{"whole second", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, `{"endsAt":"2026-01-02T03:04:05.000Z"}`},
 		{"nanoseconds elsewhere", object{"endsAt": time.Date(2026, 1, 2, 3, 4, 5, 6_999_999, east)}, `{"endsAt":"2026-01-02T01:34:05.006Z"}`},
-		{"at any depth", object{"a": []any{object{"endsAt": "2026-01-02T03:04:05+01:00", "scopes": nil}}}, `{"a":[{"endsAt":"2026-01-02T02:04:05.000Z","scopes":[]}]}`},
+		{"deep", object{"a": []any{object{"endsAt": "2026-01-02T03:04:05+01:00", "scopes": nil}}}, `{"a":[{"endsAt":"2026-01-02T02:04:05.000Z","scopes":[]}]}`},
 		{"no time", object{"endsAt": "2026-99-02T03:04:05Z"}, `{"endsAt":"2026-99-02T03:04:05Z"}`},
 		{"time in a text", object{"text": `At":"2026-01-02T03:04:05Z"`}, `{"text":"At\":\"2026-01-02T03:04:05Z\""}`},
 		{"no scopes", grantexhook.TokenIssued{}, `{"tokenId":"","grantId":"","agentId":"","principalId":"","scopes":[],"expiresAt":"0001-01-01T00:00:00.000Z"}`},

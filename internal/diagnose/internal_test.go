@@ -1,0 +1,32 @@
+package diagnose
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"grantex.dev/grantexhook"
+)
+
+// TestSearchEnds checks that a search ends when its work is done, in each of its
+// rounds.
+func TestSearchEnds(t *testing.T) {
+	tests := []struct {
+		name, secret, body string
+	}{
+		{"many secrets", strings.Repeat(`"a=b:`, 20) + `\n",` + "\uFEFF\n", strings.Repeat("x", maxBody)},
+		{"many bodies", "secret", `{"a":"` + strings.Repeat("<\u00e9\r\n", 1<<15) + `"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := http.Header{grantexhook.HeaderSignature: {"sha256=" + strings.Repeat("ab", 32)}}
+			s := &search{body: []byte(tt.body), secrets: secrets(tt.secret), times: times("1795434598")}
+			found, ok := s.run(claims(h, grantexhook.HeaderSignature))
+			require.False(t, ok, found)
+			require.Greater(t, s.work, maxWork)
+			require.Less(t, s.work, maxWork+(transformCost+1)*maxBody)
+		})
+	}
+}
