@@ -39,10 +39,10 @@
 // the order of events: a revocation can arrive before its grant.created, or before the
 // token.issued that opens a session. Grantex also revokes the grants that were
 // delegated from the grant, and sends no events for them. So record what each event
-// says in a table of grants, and check the grant before each use. The example "grants"
-// has the table, both handlers and the check. It needs no lock.
+// says in a table of grants, and check the grant before each use. The example "Grants"
+// has the table, both handlers and the check. It doesn't need a lock.
 //
-// The table knows what events have said. Some ways to end a grant send no event, and
+// The table only knows what events said. Some ways to end a grant send no event, and
 // events can be lost. Only the API of Grantex knows those.
 //
 // # PostgreSQL
@@ -54,8 +54,8 @@
 // synchronous_commit = off, a failover may lose commits. It then loses claims, marks
 // and the rows that Tx committed, even for events that were acknowledged.
 //
-// If you use pgx without database/sql, open db from your pool. Its connections and
-// limits are then those of the pool:
+// If you use pgx without database/sql, open db from your pool. The pool's limits then
+// apply:
 //
 //	db := stdlib.OpenDBFromPool(pool) // github.com/jackc/pgx/v5/stdlib
 //

@@ -17,7 +17,7 @@ const (
 	createGrants = `
 CREATE TABLE IF NOT EXISTS grants (
 	id      text PRIMARY KEY CHECK (id <> ''),
-	parent  text, -- the grant that this one was delegated from
+	parent  text, -- the grant that this one was delegated from, if any
 	revoked boolean NOT NULL DEFAULT false
 )`
 
@@ -29,7 +29,7 @@ ON CONFLICT (id) DO NOTHING` // a duplicate, or the revocation arrived first
 INSERT INTO grants (id, revoked) VALUES ($1, true)
 ON CONFLICT (id) DO UPDATE SET revoked = true`
 
-	// A grant has ended if it was revoked, or a grant that it descends from.
+	// A grant has ended if it was revoked, or if a grant above it was.
 	grantEnded = `
 WITH RECURSIVE line (id) AS (
 	SELECT CAST($1 AS text)
@@ -56,6 +56,7 @@ func Example_grants() {
 		})
 	})
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
+		// Cascade doesn't matter: grants below a revoked grant have ended.
 		return store.Tx(ctx, e.ID, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, grantRevoked, e.Data.GrantID)
 			return err

@@ -26,7 +26,7 @@ type Options struct {
 	// Table is the name of the table. If empty, it's "grantexhook_events". It can
 	// have up to 55 lower-case letters, digits and underscores, and can't begin
 	// with a digit. In PostgreSQL, you can put a schema and a dot before it. The
-	// table's index is called <table>_expires, so that name must be free too.
+	// table's index is called <table>_expires, and that name must be free too.
 	//
 	// A table belongs to one service. A second service sharing it would find
 	// events it never saw marked done.
