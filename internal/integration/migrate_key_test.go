@@ -24,6 +24,7 @@ func TestMigrateWithoutAKey(t *testing.T) {
 		{"no key", "CREATE TABLE grantexhook_events (" + columns + ")" + index},
 		{"no index either", "CREATE TABLE grantexhook_events (" + columns + ")"},
 		{"a unique index of two columns", "CREATE TABLE grantexhook_events (" + columns + ", UNIQUE (id, token))" + index},
+		{"an index that isn't unique", "CREATE TABLE grantexhook_events (" + columns + "); CREATE INDEX ON grantexhook_events (id)" + index},
 		{"a partial index", "CREATE TABLE grantexhook_events (" + columns + "); CREATE UNIQUE INDEX ON grantexhook_events (id) WHERE token = 0" + index},
 	}
 	for _, test := range tests {
