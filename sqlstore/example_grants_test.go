@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"io"
+	"log"
 	"net/http"
 
 	"grantex.dev/grantexhook"
@@ -46,8 +47,11 @@ SELECT CAST($1 AS text) = '' OR EXISTS (
 // that were delegated from the grant. So record what each event says, and check the
 // grant before each use.
 func Example_grants() {
-	var db *sql.DB            // the database, with the table grants
+	var db *sql.DB            // the database
 	var store *sqlstore.Store // from New, with db
+	if _, err := db.ExecContext(context.Background(), createGrants); err != nil {
+		log.Fatal(err)
+	}
 	d := grantexhook.Dispatcher{Store: store}
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
 		return store.Tx(ctx, e.ID, func(tx *sql.Tx) error {
