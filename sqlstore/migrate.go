@@ -19,7 +19,8 @@ import (
 // Options.Table, or else along the search_path. If it finds the table with an index on
 // expires, it doesn't change anything, doesn't wait for locks and doesn't need CREATE.
 // Otherwise it waits for a lock for at most a second, lets others go first and tries
-// again until ctx ends.
+// again until ctx ends. It gives up earlier if PostgreSQL keeps reporting an internal
+// error.
 //
 // Building an index locks out all writers, which takes a while if the table is large.
 // CREATE INDEX CONCURRENTLY, run by hand, doesn't lock them out, and Migrate waits for
@@ -48,8 +49,8 @@ func (s *Store) migrateSQLite(ctx context.Context) error {
 	})
 }
 
-// maxInternalErrors is more than the races that Migrate can lose against others. An
-// internal error that comes back has another reason.
+// maxInternalErrors bounds retries after internal errors. One or two can come from a
+// lost race; see givesWay. More have another cause, such as a damaged catalog.
 const maxInternalErrors = 5
 
 // migrate creates what it doesn't find. CREATE … IF NOT EXISTS by itself would lock
