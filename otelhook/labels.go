@@ -2,8 +2,6 @@ package otelhook
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -138,26 +136,3 @@ func (k *kind) startOptions(ctx context.Context, id string) []trace.SpanStartOpt
 }
 
 var consumer = trace.WithSpanKind(trace.SpanKindConsumer)
-
-// instruments creates the metrics.
-func (h *Hook) instruments(m metric.Meter) error {
-	var errs [4]error
-	h.events, errs[0] = m.Int64Counter("grantexhook.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events that were dispatched."))
-	h.rejections, errs[1] = m.Int64Counter("grantexhook.rejections", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests that were rejected."))
-	// The Dispatcher gives a handler 9 s, and Grantex waits for 10. Only a queue's
-	// worker may take longer.
-	h.handlerDuration, errs[2] = m.Float64Histogram("grantexhook.handler.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time that an event took whose handler ran, including the calls of the Store."),
-		metric.WithExplicitBucketBoundaries(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 9, 10, 30, 60, 300, 1800))
-	// With one process, Grantex retries 60, 150, 300 and 570 s after the first attempt.
-	// Each retry has its own bucket, up to 120, 240, 480 and 720.
-	h.age, errs[3] = m.Float64Histogram("grantexhook.event.age", metric.WithUnit("s"),
-		metric.WithDescription("Time from the creation of an event to the start of its handling."),
-		metric.WithExplicitBucketBoundaries(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 240, 480, 720, 1800, 3600, 21600, 86400))
-	if err := errors.Join(errs[:]...); err != nil {
-		return fmt.Errorf("otelhook: %w", err)
-	}
-	return nil
-}
