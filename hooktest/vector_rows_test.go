@@ -72,13 +72,13 @@ var badVectors = []madeVector{
 	{"V2 with 66 digits", all(edit(v2Name, func(s string) string { return s + "00" }))},
 	{"V2 with a character that isn't a hex digit", all(edit(v2Name, func(s string) string { return s[:len(s)-1] + "g" }))},
 	{"V2 in base64", all(edit(v2Name, base64MAC))},
-	{"V2 without the prefix", all(edit(v2Name, func(s string) string { return strings.TrimPrefix(s, "sha256=") }))},
+	{"V2 without the prefix", all(edit(v2Name, withoutPrefix))},
 	{"V2 with only the prefix", all(set(v2Name, "sha256="))},
 	{"V2 with the prefix in upper case", all(edit(v2Name, func(s string) string { return strings.Replace(s, "sha256", "SHA256", 1) }))},
 	{"V2 with another prefix", all(edit(v2Name, func(s string) string { return strings.Replace(s, "sha256=", "v1=", 1) }))},
 	{"V2 with a space in it", all(edit(v2Name, func(s string) string { return strings.Replace(s, "=", "= ", 1) }))},
 	{"two signatures in one header", all(edit(v2Name, func(s string) string { return s + ", " + s }))},
-	{"signature of the body without the prefix", all(drop(v2Name, timeName), edit(legacyName, func(s string) string { return strings.TrimPrefix(s, "sha256=") }))},
+	{"signature of the body without the prefix", all(drop(v2Name, timeName), edit(legacyName, withoutPrefix))},
 
 	// Another timestamp, or a missing one.
 	{"V2 without a timestamp", all(drop(timeName))},
@@ -126,6 +126,8 @@ func mixedHex(value string) string {
 	half := len(value) / 2
 	return value[:half] + strings.ToUpper(value[half:])
 }
+
+func withoutPrefix(value string) string { return strings.TrimPrefix(value, "sha256=") }
 
 func leadingZeros(value string) string { return "000" + value }
 

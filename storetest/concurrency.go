@@ -84,11 +84,11 @@ func (c *checker) work(e *event) error {
 		case err != nil:
 			return err
 		case found == done && !e.handled.Load():
-			return fmt.Errorf("Claim found %q done before Done was called", e.id)
+			return fmt.Errorf("%q was done before Done was called", e.id)
 		case found == done:
 			return nil
 		case sure:
-			return fmt.Errorf("Claim found %q %s after Done had returned, want done", e.id, found)
+			return fmt.Errorf("%q was %s after Done had returned, want done", e.id, found)
 		case found == held:
 			continue
 		}
@@ -97,7 +97,7 @@ func (c *checker) work(e *event) error {
 		}
 		release = false
 	}
-	return fmt.Errorf("Claim never found %q free within %v, although every claim was released", e.id, patience)
+	return fmt.Errorf("%q was never free within %v, although every claim was released", e.id, patience)
 }
 
 // settle releases a claim or marks its event as done, after a while.
