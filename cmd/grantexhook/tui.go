@@ -2,23 +2,22 @@ package main
 
 // The manners of this tool. Every command keeps to them.
 //
-//   - Standard output gets results and nothing else, since it goes to pipes and
-//     files. With -json each line of it is a JSON value. Everything else goes to
-//     standard error.
+//   - Standard output gets only results, since it goes to pipes and files. With
+//     -json each line of it is a JSON value. Everything else goes to standard error.
 //   - An error is one line, "grantexhook: " and what is wrong. What to do about it
 //     follows in a second line, after "hint: ". A warning begins with "WARNING: ".
-//     What a command reports on its way has no prefix.
-//   - These lines have no capital at their beginning and no full stop at their end.
-//     Help is prose and has both.
+//     A report on what happens meanwhile has no prefix.
+//   - These lines don't begin with a capital, and don't end with a full stop. Help is
+//     prose and does both.
 //   - The exit status is 0 if it's done, 1 if something failed or was rejected, and
 //     2 if the command was used wrongly. An interrupt ends listen and forward as
 //     done, and every other command as failed.
-//   - Text from elsewhere (an event, a response, the API) never reaches the
-//     terminal as it is, if it has characters that don't print. A result quotes it
-//     like Go, an error has spaces in their place, and JSON has escapes. Only
-//     listen -json prints the very bytes, unless standard output is a terminal.
-//   - A secret is printed only where it's made: by endpoints create and rotate,
-//     and by a listen that has none.
+//   - Text from elsewhere (an event, a response, the API) may have characters that
+//     don't print and that a terminal would act on. A result quotes such text like
+//     Go, an error replaces the characters with spaces, and JSON escapes them. Only
+//     listen -json prints it byte for byte, unless standard output is a terminal.
+//   - A secret is printed only where it's new: by endpoints create and rotate, and by
+//     listen if it has to make one.
 
 import (
 	"bytes"
@@ -122,8 +121,8 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// escaped returns JSON in which characters that don't print are escapes. Outside
-// its strings there must be none.
+// escaped returns JSON with escapes for the characters that don't print. They must
+// be inside its strings.
 func escaped(text []byte) []byte {
 	if !bytes.ContainsFunc(text, isStrange) {
 		return text
@@ -143,8 +142,7 @@ func escaped(text []byte) []byte {
 	return b.Bytes()
 }
 
-// An output is a stream to which goroutines write one after the other. It keeps the
-// first error.
+// An output is a stream that goroutines may share. It keeps the first error.
 type output struct {
 	mu  sync.Mutex
 	w   io.Writer

@@ -15,11 +15,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxBody bounds a guess at the body: compressed or indented, little can stand for
-// much.
+// maxBody bounds a guess at the body. A small body may expand to gigabytes.
 const maxBody = 1 << 20
 
-// changes are the mistakes that people make with a body.
+// changes are mistakes in handling a body.
 var changes = []step{
 	{Mistake{BodyEnd, "the body has a newline at its end that was not signed"}, trimNewline},
 	{Mistake{BodyEnd, "the body has a newline at its end that was not signed, a CRLF"}, trimCRLF},
@@ -48,7 +47,7 @@ var changes = []step{
 	{Mistake{BodyRewritten, "the body was decoded and encoded again, with other escapes or another order of its fields"}, rewritten},
 }
 
-// bodies yields what may have been signed if so many changes were made to it since.
+// bodies yields guesses at what was signed, if n changes led from it to the body.
 func (s *search) bodies(from guess, n int) iter.Seq[guess] {
 	return func(yield func(guess) bool) {
 		if n == 0 {
@@ -189,7 +188,8 @@ func fromUTF16(text []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// windows1252 is what Windows-1252 has where Latin-1 has control characters.
+// windows1252 has the characters of Windows-1252 that are control characters in
+// Latin-1.
 var windows1252 = []rune("€\u0081‚ƒ„…†‡ˆ‰Š‹Œ\u008dŽ\u008f\u0090‘’“”•–—˜™š›œ\u009džŸ")
 
 func fromLatin1(body []byte) []byte {

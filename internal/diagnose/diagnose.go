@@ -13,7 +13,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// A Kind groups the mistakes that are mended in the same way.
+// A Kind groups mistakes that have the same remedy.
 type Kind int
 
 const (
@@ -33,8 +33,7 @@ const (
 	V2Changed                    // only the legacy signature matches
 )
 
-// A Mistake is one that explains, alone or together with others, why a signature
-// doesn't match.
+// A Mistake explains, alone or together with others, why a signature doesn't match.
 type Mistake struct {
 	Kind Kind
 	Text string // what is wrong, without a capital or full stop; never a secret or signature
@@ -44,20 +43,21 @@ const (
 	// maxSignatures bounds how many values of one header are considered.
 	maxSignatures = 3
 
-	// maxWork bounds a whole search, in bytes hashed. A byte that is transformed
-	// counts as transformCost. It takes less than half a second.
-	maxWork       = 128 << 20
-	transformCost = 8
-	hashCost      = 512 // of a signature, whatever its length
+	// What a search counts as work, in bytes hashed.
+	transformCost = 8   // of each byte that is transformed
+	hashCost      = 512 // of a signature, in addition to its bytes
 )
+
+// maxWork bounds a search. It takes less than half a second. Tests lower it.
+var maxWork = 128 << 20
 
 // Explain returns the mistakes that together explain why the delivery doesn't
 // verify with this secret. It returns an empty slice if it finds no explanation. The
-// header that decides comes first. Explain also considers the other one and
-// reports [V2Changed] if only that matches. It takes
-// about a second at most, and little memory, whatever it's given.
+// header that decides comes first. If only the other one matches, [V2Changed] is
+// among the mistakes. Explain takes about a second at most, and little memory,
+// whatever it's given.
 func Explain(header http.Header, body []byte, secret string) (found []Mistake) {
-	fips140.WithoutEnforcement(func() { // a guess may be a short key or SHA-1, and protects nothing
+	fips140.WithoutEnforcement(func() { // a guess may be a short key or SHA-1, and need not be secure
 		found = explain(header, body, secret)
 	})
 	return found

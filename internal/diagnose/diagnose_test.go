@@ -211,6 +211,7 @@ func TestExplainFindsNothing(t *testing.T) {
 
 // TestExplainIsBounded checks that no input costs much.
 func TestExplainIsBounded(t *testing.T) {
+	diagnose.LimitWork(t, 32<<20)
 	many := http.Header{}
 	for i := range 400 {
 		many.Add(grantexhook.HeaderSignature, sign(fmt.Sprint(i), ""))
@@ -230,7 +231,7 @@ func TestExplainIsBounded(t *testing.T) {
 		{"deep and wide", signed("x"), strings.Repeat("[", 1_000) + "0" + strings.Repeat(",0", 400_000) + strings.Repeat("]", 1_000), testSecret},
 		{"many signatures of JSON", many, `{"id":"1","type":"grant.revoked","data":{"a":"` + strings.Repeat("<é", 50_000) + `"}}`, testSecret},
 		{"long headers", long, testBody, testSecret},
-		{"gzip bomb", signed("x"), gzipped(t, strings.Repeat("\x00", 64<<20)), testSecret},
+		{"gzip bomb", signed("x"), gzipped(t, strings.Repeat("\x00", 16<<20)), testSecret},
 		{"long secret", signed("x"), testBody, strings.Repeat("ab", 1<<15)},
 	}
 	for _, tt := range tests {
@@ -242,7 +243,7 @@ func TestExplainIsBounded(t *testing.T) {
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
 			require.Less(t, took, 10*time.Second, "which is far more than it takes on a slow machine")
-			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(512<<20))
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(128<<20))
 		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxSecrets bounds how many guesses are made at the secret.
+// maxSecrets bounds the guesses at the secret.
 const maxSecrets = 64
 
 // A step turns a secret or a body into what it may have been before a mistake. It
@@ -20,8 +20,7 @@ type step struct {
 	undo func([]byte) []byte
 }
 
-// wrappings are the mistakes of those who store a secret. Several may be made at
-// once.
+// wrappings are mistakes in storing a secret. Several may come together.
 var wrappings = []step{
 	{Mistake{SecretWrapped, "the secret has white space around it"}, onText(strings.TrimSpace)},
 	{Mistake{SecretWrapped, "the secret has quotes around it"}, onText(func(s string) string { return strings.Trim(s, "\"'`‘’“”«»") })},
@@ -37,7 +36,7 @@ var wrappings = []step{
 	{Mistake{SecretEncoded, "the secret is percent-encoded"}, fromPercent},
 }
 
-// keys are the mistakes of those who make a key of a secret.
+// keys are mistakes in using a secret as a key.
 var keys = []step{
 	{Mistake{SecretDecoded, "it was signed with the secret decoded from hex"}, fromHex},
 	{Mistake{SecretDecoded, "it was signed with the secret decoded from base64"}, fromBase64},
@@ -46,8 +45,8 @@ var keys = []step{
 	{Mistake{SecretNewline, "it was signed with a newline after the secret"}, func(s []byte) []byte { return append(slices.Clone(s), '\n') }},
 }
 
-// secrets returns the keys that people take for the secret, those with the fewest
-// mistakes first. The first is the secret itself.
+// secrets returns guesses at the key, those with the fewest mistakes first. The
+// first is the secret itself.
 func secrets(secret string) []guess {
 	all := []guess{{value: []byte(secret)}}
 	seen := map[string]bool{secret: true}
@@ -75,8 +74,7 @@ func onText(f func(string) string) func([]byte) []byte {
 	return func(v []byte) []byte { return []byte(f(string(v))) }
 }
 
-// toText is for an encoding of which the right secret can't be a case: what comes
-// out must be text.
+// toText returns f, but only where it results in text, as a right secret is.
 func toText(f func([]byte) []byte) func([]byte) []byte {
 	return func(v []byte) []byte {
 		text := f(v)
