@@ -43,7 +43,9 @@ func TestNewRefuses(t *testing.T) {
 			c.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}}
 		}}, `removed the queue "grantexhook"`},
 		{"a configuration without a timeout", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.JobTimeout = -1 }}, "JobTimeout"},
-		{"a configuration that River rejects", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) { c.RescueStuckJobsAfter = time.Second }}, "RescueStuckJobsAfter"},
+		{"a configuration that River rejects", driver, ignore, &riverinbox.Options{Configure: func(c *river.Config) {
+			c.RescueStuckJobsAfter = time.Second
+		}}, "RescueStuckJobsAfter"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

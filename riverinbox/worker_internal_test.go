@@ -22,6 +22,10 @@ func TestWorkerLogsGivingUp(t *testing.T) {
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()
 	failed := errors.New("broken for good")
+	panics := func(v any) func(context.Context) error { return func(context.Context) error { panic(v) } }
+	exits := func(context.Context) error { runtime.Goexit(); return nil }
+	waits := func(ctx context.Context) error { return fmt.Errorf("waiting: %w", ctx.Err()) }
+	fails := func(err error) func(context.Context) error { return func(context.Context) error { return err } }
 	tests := []struct {
 		name     string
 		ctx      context.Context
@@ -30,17 +34,17 @@ func TestWorkerLogsGivingUp(t *testing.T) {
 		err      string // of the job
 		givenUp  bool
 	}{
-		{"handled", t.Context(), 3, func(context.Context) error { return nil }, "", false},
-		{"an attempt before the last", t.Context(), 2, func(context.Context) error { return failed }, "broken for good", false},
-		{"the last attempt", t.Context(), 3, func(context.Context) error { return failed }, "broken for good", true},
-		{"a panic in the last attempt", t.Context(), 3, func(context.Context) error { panic("sorry") }, "riverinbox: dispatch panicked: sorry", true},
-		{"a panic that net/http knows", t.Context(), 3, func(context.Context) error { panic(http.ErrAbortHandler) }, "riverinbox: dispatch panicked: net/http: abort Handler", true},
-		{"a goroutine that ends", t.Context(), 3, func(context.Context) error { runtime.Goexit(); return nil }, "riverinbox: the handler ended its goroutine", true},
-		{"interrupted by Stop", interrupted, 3, func(ctx context.Context) error { return fmt.Errorf("waiting: %w", ctx.Err()) }, "waiting: context canceled", false},
-		{"another error while Stop interrupts", interrupted, 3, func(context.Context) error { return failed }, "broken for good", true},
-		{"another context that was canceled", t.Context(), 3, func(context.Context) error { return context.Canceled }, "context canceled", true},
-		{"a snooze", t.Context(), 3, func(context.Context) error { return river.JobSnooze(time.Minute) }, "JobSnoozeError", false},
-		{"a text that PostgreSQL rejects", t.Context(), 3, func(context.Context) error { return errors.New("no account eve\x00") }, "no account eve\uFFFD", true},
+		{"handled", t.Context(), 3, fails(nil), "", false},
+		{"an attempt before the last", t.Context(), 2, fails(failed), "broken for good", false},
+		{"the last attempt", t.Context(), 3, fails(failed), "broken for good", true},
+		{"a panic in the last attempt", t.Context(), 3, panics("sorry"), "riverinbox: dispatch panicked: sorry", true},
+		{"a panic that net/http knows", t.Context(), 3, panics(http.ErrAbortHandler), "riverinbox: dispatch panicked: net/http: abort Handler", true},
+		{"a goroutine that ends", t.Context(), 3, exits, "riverinbox: the handler ended its goroutine", true},
+		{"interrupted by Stop", interrupted, 3, waits, "waiting: context canceled", false},
+		{"another error while Stop interrupts", interrupted, 3, fails(failed), "broken for good", true},
+		{"another context that was canceled", t.Context(), 3, fails(context.Canceled), "context canceled", true},
+		{"a snooze", t.Context(), 3, fails(river.JobSnooze(time.Minute)), "JobSnoozeError", false},
+		{"a text that PostgreSQL rejects", t.Context(), 3, fails(errors.New("no account eve\x00")), "no account eve\uFFFD", true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -228,7 +228,8 @@ func TestMigrateOfAnotherTable(t *testing.T) {
 		{"another table", "CREATE TABLE grantexhook_events (id text)", `column "expires" does not exist`},
 		{"a table without a column", "CREATE TABLE grantexhook_events (id text PRIMARY KEY, expires timestamptz)", "lacks a column"},
 		{"a name that is taken", "CREATE TABLE grantexhook_events_expires (id text)", "has the name of its index"},
-		{"an index of that name that leaves rows out", eventsTable + "; CREATE INDEX grantexhook_events_expires ON grantexhook_events (expires) WHERE token = 0", "has the name of its index"},
+		{"an index of that name that leaves rows out",
+			eventsTable + "; CREATE INDEX grantexhook_events_expires ON grantexhook_events (expires) WHERE token = 0", "has the name of its index"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
