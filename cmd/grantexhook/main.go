@@ -1,6 +1,6 @@
-// Command grantexhook receives, sends, forwards and checks the webhooks of
-// Grantex, and manages the endpoints of an account, from a shell. It needs no
-// tunnel: forward brings the events of the account to a server behind NAT.
+// Command grantexhook receives, sends, forwards and verifies Grantex webhooks, and
+// manages an account's endpoints, from a shell. It needs no tunnel: forward brings
+// the account's events to a server behind NAT.
 //
 //	grantexhook help
 package main
@@ -14,6 +14,6 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends what does not heed the first
+	context.AfterFunc(ctx, stop) // a second signal kills the process
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -16,7 +16,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// A claim is a signature as it may have been meant.
+// A claim is one reading of a signature header.
 type claim struct {
 	header   string
 	mac      []byte
@@ -104,7 +104,7 @@ func (c *claim) algorithm() {
 // MaxSeconds is in the year 5138. A larger timestamp was meant as milliseconds.
 const MaxSeconds = 99_999_999_999
 
-// times returns what may have been signed as the timestamp, first of all its value.
+// times returns guesses at the timestamp that was signed. The first is its value.
 func times(value string) []guess {
 	if len(value) > 64 {
 		value = "" // certainly not a time
@@ -129,7 +129,7 @@ func times(value string) []guess {
 	return all
 }
 
-// prefixes returns what may have been signed before the body.
+// prefixes returns guesses at what was signed before the body.
 func prefixes(header string, times []guess) []guess {
 	alone := guess{}
 	if header == grantexhook.HeaderSignatureV2 {

@@ -249,6 +249,7 @@ func TestExplainIsBounded(t *testing.T) {
 }
 
 func FuzzExplain(f *testing.F) {
+	diagnose.LimitWork(f, 1<<20)
 	for _, v := range []string{"", "sha256=", "sha256=ab", "x=", "=", `"`, strings.Repeat("A", 44), sign(testSecret, testBody)} {
 		f.Add(v, testTime, []byte(testBody), testSecret)
 		f.Add(v, "-1", []byte(`"`), "\uFEFFA=b")

@@ -11,7 +11,7 @@ import (
 )
 
 // LimitWork lowers the bound for the work of a search until the test ends.
-func LimitWork(t *testing.T, work int) {
+func LimitWork(t testing.TB, work int) {
 	before := maxWork
 	maxWork = work
 	t.Cleanup(func() { maxWork = before })

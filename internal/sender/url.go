@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// ParseURL parses the URL of an endpoint, and escapes its query like the sender,
-// which follows the WHATWG's URL standard. Its errors don't quote the URL, which
-// may hold a password.
+// ParseURL parses the URL of an endpoint. It escapes the query as the WHATWG's URL
+// standard does. Its errors don't quote the URL, which may hold a password.
 func ParseURL(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	switch {
@@ -26,8 +25,8 @@ func ParseURL(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-// escapeQuery escapes what can't stand in a request line, and what the standard
-// escapes besides. Go keeps a query as it was written.
+// escapeQuery escapes spaces, quotes, angle brackets and all that isn't ASCII. Go
+// would send a query as it was written.
 func escapeQuery(query string) string {
 	var b strings.Builder
 	for _, c := range []byte(query) {

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	// maxHead bounds all headers of a response, which are kept in memory. Grantex
-	// itself gives up at 16 KiB, the limit of its HTTP client.
+	// maxHead bounds all headers of a response, which are kept in memory.
 	maxHead = 64 << 10
 
 	maxExcerpt = 512
@@ -25,8 +24,8 @@ const (
 // ErrNotHTTP is the error of an attempt over http at a server that speaks TLS.
 var ErrNotHTTP = errors.New("grantexhook: the response is TLS, not HTTP")
 
-// A HandshakeError is the error of an attempt over https that has no secure
-// connection, be it for the certificate or because the server doesn't speak TLS.
+// A HandshakeError is the error of an attempt over https whose TLS handshake failed.
+// For example, the certificate isn't trusted or the server doesn't speak TLS.
 type HandshakeError struct{ Err error }
 
 // Error implements error.
