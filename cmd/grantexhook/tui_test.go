@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -75,4 +76,11 @@ func TestIsTerminal(t *testing.T) {
 	defer file.Close()
 	require.False(t, (&output{w: file}).isTerminal())
 	require.False(t, (&output{w: &bytes.Buffer{}}).isTerminal())
+	if runtime.GOOS == "windows" {
+		return
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer null.Close()
+	require.True(t, (&output{w: null}).isTerminal(), "it's a character device too")
 }
