@@ -467,7 +467,7 @@ func TestDispatchAfterTheEnd(t *testing.T) {
 			return context.WithTimeout(ctx, -1)
 		}, context.DeadlineExceeded},
 		{"past its deadline unawares", func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return lateContext{ctx}, func() {}
+			return lateContext{ctx, time.Now().Add(-1)}, func() {}
 		}, context.DeadlineExceeded},
 	}
 	for _, test := range tests {
@@ -486,9 +486,12 @@ func TestDispatchAfterTheEnd(t *testing.T) {
 }
 
 // A lateContext is past its deadline, but its timer hasn't run yet.
-type lateContext struct{ context.Context }
+type lateContext struct {
+	context.Context
+	at time.Time
+}
 
-func (lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-1), true }
+func (c lateContext) Deadline() (time.Time, bool) { return c.at, true }
 
 // A dispatch is one of the two ways to pass an event to a Dispatcher.
 type dispatch func(ctx context.Context, t *testing.T, d *grantexhook.Dispatcher) error

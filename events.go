@@ -114,9 +114,7 @@ func decodeRaw(body []byte) (RawEvent, error) {
 	}
 	err := unmarshal(body, &e, &e.ID, &e.Type)
 	raw := RawEvent{ID: e.ID, Type: e.Type, Data: e.Data}
-	if raw.CreatedAt.UnmarshalJSON(e.CreatedAt) != nil {
-		raw.CreatedAt = time.Time{}
-	}
+	raw.CreatedAt.UnmarshalJSON(e.CreatedAt) // leaves it zero if it fails
 	return raw, err
 }
 
