@@ -24,8 +24,8 @@
 //
 // Grantex waits ten seconds for a response. It makes five attempts within seven and
 // a half to ten minutes; then the event is lost. Slow work belongs in a queue: store
-// the verified body, respond with 200, and let a worker call [Dispatcher.Dispatch].
-// Module riverinbox does that.
+// the verified body, respond with 200, and let a worker call [Dispatcher.Dispatch]
+// with a longer deadline. Module riverinbox does that.
 //
 // The signature covers the exact bytes sent. Nothing may read the body before the
 // middleware; re-encoded JSON won't match.
