@@ -28,6 +28,7 @@ type catalog struct {
 	Quoted          int8                `json:"quoted,string"`
 	QuotedText      string              `json:"quotedText,omitempty,string"`
 	QuotedPointer   *bool               `json:"quotedPointer,string"`
+	//lint:ignore SA5008 encoding/json ignores the option here, and so must the error
 	QuotedList      []string            `json:"quotedList,string"`
 	Number          json.Number         `json:"number"`
 	Wait            time.Duration       `json:"wait"`
