@@ -20,14 +20,14 @@ import (
 // A catalog is a payload with a field of every kind.
 type catalog struct {
 	base
-	CreatedAt       int64               `json:"created_at"`
-	Small           int8                `json:"small"`
-	Ratio           float32             `json:"ratio"`
-	Untagged        int                 // its member may be written in any case
-	untagged        bool                // which encoding/json doesn't see
-	Quoted          int8                `json:"quoted,string"`
-	QuotedText      string              `json:"quotedText,omitempty,string"`
-	QuotedPointer   *bool               `json:"quotedPointer,string"`
+	CreatedAt     int64   `json:"created_at"`
+	Small         int8    `json:"small"`
+	Ratio         float32 `json:"ratio"`
+	Untagged      int     // its member may be written in any case
+	untagged      bool    // which encoding/json doesn't see
+	Quoted        int8    `json:"quoted,string"`
+	QuotedText    string  `json:"quotedText,omitempty,string"`
+	QuotedPointer *bool   `json:"quotedPointer,string"`
 	//lint:ignore SA5008 encoding/json ignores the option here, and so must the error
 	QuotedList      []string            `json:"quotedList,string"`
 	Number          json.Number         `json:"number"`
