@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,9 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// The tests in this file are in this module because only a checkout has every file that
+// the pages name.
+
 // TestLogLinesInDocs checks that the code has the log lines that docs/deploy.md names.
-// An alert on a line that has changed never fires. The test is here because only a
-// checkout has all modules.
+// An alert on a line that has changed never fires.
 func TestLogLinesInDocs(t *testing.T) {
 	page, err := os.ReadFile("../../docs/deploy.md")
 	require.NoError(t, err)
@@ -36,4 +39,24 @@ func inCode(t *testing.T, dir, text string) bool {
 		}
 	}
 	return false
+}
+
+// TestLinksInDocs checks that the files that Markdown pages link to exist.
+func TestLinksInDocs(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^):#]+)(#[^)]*)?\)`)
+	checked := 0
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
+			return err
+		}
+		page, err := os.ReadFile(path)
+		for _, l := range link.FindAllStringSubmatch(string(page), -1) {
+			checked++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), l[1])); err != nil {
+				t.Errorf("%s links to %s, which doesn't exist", path, l[1])
+			}
+		}
+		return err
+	}))
+	require.NotZero(t, checked)
 }
