@@ -162,6 +162,7 @@ func endedBy(events []any) map[string]bool {
 // The test checks the example of sqlstore in every order of the events: after each
 // event, the grants that the events so far have ended have ended, and no others.
 func TestGrantsInEveryOrder(t *testing.T) {
+	skipIfShort(t)
 	t.Parallel()
 	onEachGrants(t, []string{"read committed"}, func(t *testing.T, g grantStates) {
 		for _, revoked := range []string{"root", "child", "grandchild"} {
