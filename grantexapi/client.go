@@ -119,13 +119,16 @@ func (c *Client) http() *http.Client {
 }
 
 // transport returns the Transport of a nil HTTPClient: http.DefaultTransport with less
-// room for headers.
-var transport = sync.OnceValue(func() http.RoundTripper {
-	t, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
+// room for headers, or whatever else a program has put there.
+var transport = func() http.RoundTripper {
+	if _, ok := http.DefaultTransport.(*http.Transport); !ok {
 		return http.DefaultTransport
 	}
-	t = t.Clone()
+	return bounded()
+}
+
+var bounded = sync.OnceValue(func() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxResponseHeaderBytes = maxHeader
 	return t
 })

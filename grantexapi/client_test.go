@@ -72,6 +72,7 @@ func TestClientBaseURL(t *testing.T) {
 	tests := []struct{ name, after, want string }{
 		{"bare", "", "GET /v1/webhooks"},
 		{"slash", "/", "GET /v1/webhooks"},
+		{"slashes", "//", "GET /v1/webhooks"},
 		{"path", "/grantex", "GET /grantex/v1/webhooks"},
 		{"path and slash", "/grantex/api/", "GET /grantex/api/v1/webhooks"},
 		{"path like a version", "/grantex-v1", "GET /grantex-v1/v1/webhooks"},
@@ -266,6 +267,19 @@ func TestClientLeavesTheHTTPClientAlone(t *testing.T) {
 	require.Equal(t, &http.Client{Timeout: time.Minute}, c.HTTPClient)
 }
 
+// TestClientFollowsTheDefaultTransport checks that a Client without an HTTPClient uses
+// what takes the place of http.DefaultTransport, for as long as it's there.
+func TestClientFollowsTheDefaultTransport(t *testing.T) {
+	c := newAPI(t, says(200, `{"webhooks":[]}`)).client()
+	require.NoError(t, list(t.Context(), c))
+	before := http.DefaultTransport
+	t.Cleanup(func() { http.DefaultTransport = before })
+	http.DefaultTransport = roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.EOF })
+	require.ErrorIs(t, list(t.Context(), c), io.EOF)
+	http.DefaultTransport = before
+	require.NoError(t, list(t.Context(), c))
+}
+
 // TestClientReportsARedirectWithinTheTransport checks that a redirect is reported which
 // a Transport followed by itself.
 func TestClientReportsARedirectWithinTheTransport(t *testing.T) {
@@ -337,6 +351,7 @@ func TestClientTimeout(t *testing.T) {
 		{"halting", halting, nil, 30 * time.Second},
 		{"silent, own", silent, &http.Client{Timeout: time.Second}, time.Second},
 		{"halting, own", halting, &http.Client{Timeout: time.Second}, time.Second},
+		{"silent, own without a Timeout", silent, &http.Client{}, time.Hour}, // the context's
 	}
 	for _, tt := range tests {
 		for _, call := range everyCall {
@@ -350,8 +365,10 @@ func TestClientTimeout(t *testing.T) {
 						own = &http.Client{Timeout: own.Timeout, Transport: transport}
 					}
 					c := &grantexapi.Client{APIKey: apiKey, BaseURL: "http://pipe", HTTPClient: own}
+					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+					defer cancel()
 					start := time.Now()
-					err := call.call(t.Context(), c)
+					err := call.call(ctx, c)
 					require.ErrorIs(t, err, context.DeadlineExceeded)
 					require.Equal(t, call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 					require.Equal(t, tt.want, time.Since(start))
