@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -249,13 +250,13 @@ func TestEventsInterrupted(t *testing.T) {
 }
 
 // TestEventsSince checks that a gap begins with what came whole before the first of
-// several interruptions.
+// several interruptions, or before an event that is too large.
 func TestEventsSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &streams{answers: []http.HandlerFunc{
 			stream(10*time.Second, keepalive, 5*time.Second, "data: half of"),
 			refuse(429, "", "Retry-After", "45"),
-			stream(20*time.Second, keepalive),
+			stream(20*time.Second, keepalive, 10*time.Second, "data: x"+strings.Repeat("x", grantexapi.MaxEvent)+"\n\n"),
 		}}
 		start := time.Now()
 		var since []time.Duration
@@ -264,7 +265,7 @@ func TestEventsSince(t *testing.T) {
 				since = append(since, i.Since.Sub(start).Round(5*time.Second))
 			}
 		}
-		require.Equal(t, []time.Duration{10 * time.Second, 10 * time.Second, 80 * time.Second}, since)
+		require.Equal(t, []time.Duration{10 * time.Second, 10 * time.Second, 80 * time.Second, 90 * time.Second}, since)
 	})
 }
 
@@ -307,6 +308,21 @@ func TestEventsBackoff(t *testing.T) {
 	})
 }
 
+// TestEventsBackoffBounds checks that the longest waits differ, and stay within bounds.
+func TestEventsBackoffBounds(t *testing.T) {
+	var longest []time.Duration
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			s := &streams{answers: slices.Repeat([]http.HandlerFunc{refuse(502, "")}, 8)}
+			yields(t, t.Context(), s.client(t))
+			longest = append(longest, s.pauses()[5:]...)
+		})
+	}
+	require.GreaterOrEqual(t, slices.Min(longest), 30*time.Second)
+	require.Less(t, slices.Max(longest), 45*time.Second)
+	require.Greater(t, slices.Max(longest)-slices.Min(longest), 5*time.Second)
+}
+
 // TestEventsTooMany checks that no try comes while Grantex still counts the streams of
 // a killed process, since each would start that time over.
 func TestEventsTooMany(t *testing.T) {
@@ -321,6 +337,47 @@ func TestEventsTooMany(t *testing.T) {
 			`connecting again in 5m\d+(\.\d)?s, since a try within 5m0s would only prolong this$`, got[0])
 		require.Equal(t, "stands", got[2])
 	})
+}
+
+// TestEventsRefusalWithoutEnd checks that a refusal counts even if its response doesn't
+// end, and isn't taken for silence.
+func TestEventsRefusalWithoutEnd(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		code   string
+		wait   time.Duration // at least
+		want   int           // what is yielded, with the end
+	}{
+		{"too many streams", 429, "TOO_MANY_CONNECTIONS", 301 * time.Second, 2},
+		{"busy", 503, "UNAVAILABLE", time.Second, 2},
+		{"wrong key", 401, "UNAUTHORIZED", 0, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &streams{answers: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+					refuse(tt.status, `{"code":"`+tt.code+`"}`)(w, r)
+					http.NewResponseController(w).Flush()
+					<-r.Context().Done()
+				}}}
+				start := time.Now()
+				var first error
+				n := 0
+				for _, err := range s.client(t).Events(t.Context()) {
+					if n++; n == 1 {
+						first = err
+						require.Equal(t, 90*time.Second, time.Since(start))
+					}
+				}
+				requireRefused(t, first, tt.status, tt.code)
+				require.Equal(t, tt.want, n)
+				if len(s.pauses()) > 0 {
+					require.GreaterOrEqual(t, s.pauses()[0], 90*time.Second+tt.wait)
+				}
+			})
+		})
+	}
 }
 
 // TestEventsRefused checks that the API's refusal can be found in an interruption.
@@ -352,6 +409,7 @@ func TestEventsEnd(t *testing.T) {
 		{"no key", ok, func(c *grantexapi.Client) { c.APIKey = "" }, nil, "Client.APIKey is empty"},
 		{"no URL", ok, func(c *grantexapi.Client) { c.BaseURL = "nowhere" }, nil, "Client.BaseURL must be"},
 		{"empty type", ok, nil, []string{"grant.revoked", ""}, "a type of event is empty"},
+		{"space in a type", ok, nil, []string{"grant.revoked x.y"}, "a type of event is empty or has a comma or a space"},
 		{"types in one", ok, nil, []string{"grant.revoked,x.y"}, "a type of event is empty or has a comma or a space; pass each type as a separate argument"},
 	}
 	for _, tt := range tests {
@@ -414,6 +472,19 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 			}
 		}
 		require.Equal(t, []string{"", body("1")}, got)
+	})
+	t.Run("at an event that is too large", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		a := newAPI(t, stream("data: x"+strings.Repeat("x", grantexapi.MaxEvent)+"\n\n", sse("2")))
+		var got []error
+		for _, err := range a.client().Events(ctx) {
+			if got = append(got, err); err != nil {
+				cancel()
+			}
+		}
+		require.Len(t, got, 2)
+		require.ErrorContains(t, got[1], "is skipped")
 	})
 }
 
@@ -585,7 +656,8 @@ func TestEventsConnections(t *testing.T) {
 	}
 }
 
-// TestEventsCloseRefusals checks that the body of every response is closed.
+// TestEventsCloseRefusals checks that the body of every response is closed, and that the
+// context of every request ends.
 func TestEventsCloseRefusals(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -604,7 +676,9 @@ func TestEventsCloseRefusals(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			answer := &closing{Reader: strings.NewReader(tt.body)}
+			var asked context.Context
 			c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				asked = r.Context()
 				return &http.Response{StatusCode: tt.status, Header: http.Header{"Content-Type": {tt.kind}}, Body: answer, Request: r}, nil
 			})}}
 			for _, err := range c.Events(t.Context()) {
@@ -613,8 +687,21 @@ func TestEventsCloseRefusals(t *testing.T) {
 				}
 			}
 			require.True(t, answer.closed)
+			require.ErrorIs(t, asked.Err(), context.Canceled)
 		})
 	}
+}
+
+func TestEventsReadRefusalsThroughALimit(t *testing.T) {
+	body := &io.LimitedReader{R: new(endless), N: 4 << 20}
+	c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 503, Body: io.NopCloser(body)}, nil
+	})}}
+	for _, err := range c.Events(t.Context()) {
+		requireRefused(t, err, 503, "")
+		break
+	}
+	require.EqualValues(t, 3<<20, body.N)
 }
 
 // TestClientBoundsHeaders checks that a host can't send headers without end.

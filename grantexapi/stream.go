@@ -67,10 +67,7 @@ func (s *subscription) session(ctx context.Context) error {
 	dog := newWatchdog(end)
 	defer dog.timer.Stop()
 	resp, err := s.open(connected)
-	switch {
-	case err != nil && context.Cause(connected) == errSilent:
-		return s.failed(errSilent)
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
@@ -100,7 +97,10 @@ func (s *subscription) open(ctx context.Context) (*http.Response, error) {
 	h := s.http()
 	h.Timeout = 0
 	resp, err := s.send(h, req)
-	if err != nil {
+	switch {
+	case err != nil && context.Cause(ctx) == errSilent:
+		return nil, s.failed(errSilent)
+	case err != nil:
 		return nil, err
 	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
@@ -130,19 +130,19 @@ func (s *subscription) read(ctx context.Context, p *parser, dog *watchdog) error
 		}
 		since := s.since
 		s.since = dog.drained
-		if ctx.Err() != nil || !f.comment && !s.hand(f, since) {
+		if ctx.Err() != nil || !f.comment && !s.hand(ctx, f, since) {
 			return nil
 		}
 	}
 }
 
 // hand yields an event, or reports that one was too large.
-func (s *subscription) hand(f frame, since time.Time) bool {
+func (s *subscription) hand(ctx context.Context, f frame, since time.Time) bool {
 	if f.data != nil {
 		return s.yield(f.data, nil)
 	}
 	err := fmt.Errorf("grantexapi: an event of %d bytes is skipped: more than %d are not kept", f.size, maxEvent)
-	return s.yield(nil, &Interrupted{Err: err, Since: since}) && s.yield(nil, nil)
+	return s.yield(nil, &Interrupted{Err: err, Since: since}) && ctx.Err() == nil && s.yield(nil, nil)
 }
 
 // broken returns the error of a stream that can't be read any further.
