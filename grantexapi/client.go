@@ -30,7 +30,7 @@ const (
 
 // A Client manages the endpoints of one Grantex account and reads its events. It's
 // ready to use once APIKey is set, and safe for concurrent use as long as its fields
-// don't change. Printed, logged or encoded it shows neither its APIKey nor a BaseURL
+// don't change. Printed, logged or encoded, it shows neither its APIKey nor a BaseURL
 // that isn't valid. The exceptions are fmt's verbs %p and %w, encoding/gob, and the
 // limits of [grantexhook.Secret] for a struct of yours that holds or embeds a Client.
 type Client struct {
@@ -39,13 +39,13 @@ type Client struct {
 	APIKey grantexhook.Secret
 
 	// BaseURL is where the API is, without "/v1": https://api.grantex.dev if empty. It
-	// may have a path.
+	// may have a path. With http, the APIKey crosses the network in the clear.
 	BaseURL string
 
-	// HTTPClient sends the requests. If it's nil, a call may take 30 seconds and the
-	// headers of a response 64 KiB. With an HTTPClient of yours, its Timeout or the
-	// context should bound a call. Events ignores Timeout in either case.
-	// CheckRedirect is never called.
+	// HTTPClient sends the requests. If it's nil, http.DefaultTransport does. A call may
+	// then take 30 seconds, and the headers of a response 64 KiB. With an HTTPClient of
+	// yours, its Timeout or the context should bound a call. Events ignores Timeout in
+	// either case. CheckRedirect is never called, since no redirect is followed.
 	//
 	// List, Delete and Deliveries may be retried, for example by
 	// github.com/hashicorp/go-retryablehttp:
@@ -119,7 +119,7 @@ func (c *Client) http() *http.Client {
 }
 
 // transport returns the Transport of a nil HTTPClient: http.DefaultTransport with less
-// room for headers, or whatever else a program has put there.
+// room for headers, or as it is if a program has put another type there.
 var transport = func() http.RoundTripper {
 	if _, ok := http.DefaultTransport.(*http.Transport); !ok {
 		return http.DefaultTransport

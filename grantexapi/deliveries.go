@@ -46,8 +46,9 @@ type Delivery struct {
 // page again, so the error itself neither skips nor repeats a delivery. Deliveries
 // doesn't wait before it does so. Your loop should, as the example does: for
 // [Error].RetryAfter, or for a few seconds if RetryAfter is zero. Errors that may pass
-// are a broken connection, a response that isn't the expected JSON, a page without the
-// deliveries that its total counts, and the statuses 408, 425, 429 and 5xx. After any
+// are a broken connection, a response that isn't the expected JSON, and the statuses
+// 408, 425, 429 and 5xx. An empty page is one too if its total counts deliveries that
+// should be on it, which can happen when the list changes at that moment. After any
 // other error the sequence ends, since the same request would only fail again: ctx has
 // ended, an argument or a field of the Client is invalid, or the API returned another
 // 4xx or a redirect.
@@ -115,8 +116,8 @@ func (p deliveryPage) complete() bool {
 		!slices.ContainsFunc(p.Deliveries, func(d Delivery) bool { return d.ID == "" })
 }
 
-// short reports whether a page is empty although its total says otherwise. A list that
-// shrank between two pages is no such case: its total is smaller too.
+// short reports whether a page is empty although its total says otherwise. If the list
+// shrank between two pages, its total is smaller too, and the page isn't short.
 func (p deliveryPage) short() bool {
 	return len(p.Deliveries) == 0 && *p.Total > (p.Page-1)*pageSize
 }

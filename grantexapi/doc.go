@@ -16,9 +16,9 @@
 // redirect is an error, and so is a response of more than 1 MiB.
 //
 // The text of an error never contains the APIKey. Use [errors.Is] and [errors.As] to
-// find the cause, for example [context.DeadlineExceeded]. [errors.Unwrap] doesn't
-// return it, since the text of a net/http error may quote the response, and an echo
-// of the APIKey with it.
+// find the cause, for example [context.DeadlineExceeded]. Don't log a cause that you
+// find this way: an error of net/http may quote the response, and an echo of the APIKey
+// with it. [errors.Unwrap] doesn't return it for the same reason.
 //
 // # Retries
 //

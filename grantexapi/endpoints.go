@@ -14,7 +14,7 @@ import (
 )
 
 // An Endpoint is a URL to which Grantex delivers events of some types. Printed, logged
-// or encoded it doesn't show its Secret. The exceptions are fmt's verbs %p and %w,
+// or encoded, it doesn't show its Secret. The exceptions are fmt's verbs %p and %w,
 // encoding/gob, and the other limits of [grantexhook.Secret]. A struct of yours that
 // embeds an Endpoint prints as the Endpoint alone.
 type Endpoint struct {
@@ -33,8 +33,8 @@ func (e Endpoint) Format(f fmt.State, verb rune) {
 	fmt.Fprintf(f, fmt.FormatString(f, verb), Endpoint(e))
 }
 
-// Create creates an endpoint at a URL for events of these types, for example the ones
-// your [grantexhook.Dispatcher.Types] returns. Grantex shows the Secret only this once.
+// Create creates an endpoint at a URL for events of these types, for example the types
+// that [grantexhook.Dispatcher.Types] returns. Grantex shows the Secret only this once.
 // Store string(e.Secret) right away: encoding or printing the Endpoint writes
 // "[redacted]". Only the ID and the Secret must be in the response. A field that can't
 // be decoded is left zero.

@@ -12,11 +12,11 @@ import (
 )
 
 // An Interrupted is an error after which [Client.Events] goes on by itself: the stream
-// broke, the API refused it for now, or an event was too large.
+// couldn't be opened or broke, the API refused it for now, or an event was too large.
 type Interrupted struct {
 	Err   error         // the reason; an [*Error] if the API refused the stream
 	Wait  time.Duration // before Events connects again; zero if it only skipped an event of more than 1 MiB
-	Since time.Time     // when the loop had last caught up with the stream, or began; later events may be missing
+	Since time.Time     // when the loop had last read all that had come, or began; events after that may be missing
 }
 
 // Error returns the reason and the wait on one line.
@@ -38,13 +38,14 @@ func (e *Interrupted) Unwrap() error { return e.Err }
 // the stream breaks. Grantex doesn't repeat events on the stream, so those that happen
 // during an interruption are missing. The loop gets one of these:
 //
-//   - nil, nil: Events is connected, for the first time or again. Earlier events may
-//     be missing.
+//   - nil, nil: Events is connected, for the first time or again, or has skipped an
+//     event. Earlier events may be missing.
 //   - A body, nil: an event, byte for byte as a webhook has it. Pass it to
 //     [grantexhook.Dispatcher.Dispatch]. You may keep it.
-//   - nil, an [*Interrupted]: the stream broke, or the response may be better next
-//     time: status 408, 425, 429 or 5xx, or not an event stream. Events waits for
-//     Interrupted.Wait and connects again.
+//   - nil, an [*Interrupted]: the connection failed or broke, or the response may be
+//     better next time (status 408, 425, 429 or 5xx, or not an event stream). Events
+//     waits for Interrupted.Wait and connects again. If Wait is zero, Events skipped an
+//     event of more than 1 MiB, and the stream goes on.
 //   - nil, any other error: a retry wouldn't help, and the sequence ends. An argument or
 //     a field of the Client is invalid, or the API returned another 4xx or a redirect.
 //
@@ -53,8 +54,8 @@ func (e *Interrupted) Unwrap() error { return e.Err }
 // The waits grow from one second to 45, and are short again after a stream that lasted
 // a minute. They're at least as long as the API asks for, up to an hour. If the account
 // has too many streams (Grantex allows five), the wait is more than five minutes.
-// Grantex counts the stream of a killed process for that long, and an earlier try would
-// prolong it. A stream that sends nothing for 90 seconds counts as broken.
+// Grantex counts the stream of a killed process for that long. An earlier try would
+// prolong it, so don't begin another loop before then. A stream that sends nothing for 90 seconds counts as broken.
 //
 // Events reads only while your loop waits for it. The time that your loop takes never
 // counts as silence. If you set HTTPClient, it must not retry, and it must wait a minute

@@ -18,7 +18,8 @@ type frame struct {
 }
 
 // A parser reads a stream of server-sent events as section 9.2.6 of the HTML
-// standard defines it. It keeps at most maxEvent bytes of an event and of a line.
+// standard defines it, but leaves bytes that aren't UTF-8 as they are. It keeps at most
+// maxEvent bytes of an event and of a line.
 type parser struct {
 	r       *bufio.Reader
 	started bool
@@ -50,8 +51,9 @@ func (p *parser) begin() error {
 	return nil
 }
 
-// next returns the next comment, or the next event that has data. An event without
-// an empty line after it is incomplete, and isn't returned.
+// next returns the next comment, or the next event that has data. A browser would also
+// return an event whose data is empty. An event without an empty line after it is
+// incomplete, and isn't returned.
 func (p *parser) next() (frame, error) {
 	for {
 		if err := p.readLine(); err != nil {

@@ -66,6 +66,7 @@ func TestParser(t *testing.T) {
 		{"byte order mark and nothing", "\uFEFF", nil, false},
 		{"half a byte order mark", "\xEF\xBBdata: a\n\ndata: b\n\n", []string{"b"}, false},
 		{"byte order mark later", "\n\uFEFFdata: a\n\ndata: \uFEFFb\n\n", []string{"\uFEFFb"}, false},
+		{"bytes that aren't text", "data: \x00\xFF\xC3\n\ndata: a\x00\n\n", []string{"\x00\xFF\xC3", "a\x00"}, false},
 		{"cut in a line", "data: a\n\ndata: b", []string{"a"}, true},
 		{"cut before the empty line", "data: a\n\ndata: b\n", []string{"a"}, true},
 		{"cut in a comment", "data: a\n\n: keepal", []string{"a"}, false},

@@ -38,7 +38,7 @@ type subscription struct {
 	*Client
 	path  string
 	yield func([]byte, error) bool
-	since time.Time // when the stream was last read up to a whole event or comment, or the loop began
+	since time.Time // as in Interrupted
 	tries int       // since the last steady stream
 }
 
@@ -181,7 +181,7 @@ func (s *subscription) pause(err error) time.Duration {
 	return max(wait, refused.RetryAfter)
 }
 
-// sleep reports whether ctx lasted for d.
+// sleep waits for d, and reports whether ctx lasted that long.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
