@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // The headers in which Grantex signs a delivery, in the canonical form of
@@ -196,11 +198,14 @@ func (v *Verifier) parseV2(value string, timestamp []string, now time.Time) (sig
 }
 
 // hasOtherForm reports whether h has a signature header that isn't in canonical
-// form, as the map of an API gateway may. It could be the V2 signature that should
-// decide. A delivery with a canonical V2 signature doesn't pay for this check.
+// form, as the map of an API gateway may: in lower case, with a space around it, or
+// with underscores. It could be the V2 signature that should decide. A delivery with
+// a canonical V2 signature doesn't pay for this check.
 func hasOtherForm(h http.Header) bool {
+	padding := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 	for key := range h {
-		switch http.CanonicalHeaderKey(key) {
+		name := strings.ReplaceAll(strings.TrimFunc(key, padding), "_", "-")
+		switch http.CanonicalHeaderKey(name) {
 		case key:
 		case HeaderSignature, HeaderSignatureV2, HeaderTimestamp:
 			return true

@@ -394,6 +394,12 @@ func TestVerifyKeysNotCanonical(t *testing.T) {
 		{"wrong V2 with a right legacy signature", with(legacy(secret), strings.ToLower(v2), "sha256="+strings.Repeat("0", 64)), grantexhook.ErrBadSignature},
 		{"right V2 with a right legacy signature", lower(signed(secret, now), v2), grantexhook.ErrBadSignature},
 		{"V2 in upper case", with(legacy(secret), strings.ToUpper(v2), "x"), grantexhook.ErrBadSignature},
+		{"V2 with a space at the end", with(legacy(secret), v2+" ", "x"), grantexhook.ErrBadSignature},
+		{"V2 with a colon at the end", with(legacy(secret), v2+":", "x"), grantexhook.ErrBadSignature},
+		{"V2 behind a tab", with(legacy(secret), "\t"+strings.ToLower(v2), "x"), grantexhook.ErrBadSignature},
+		{"V2 with underscores", with(legacy(secret), strings.ReplaceAll(v2, "-", "_"), "x"), grantexhook.ErrBadSignature},
+		{"V2 before a byte order mark", with(legacy(secret), v2+"\ufeff", "x"), grantexhook.ErrBadSignature},
+		{"V2 before a byte that isn't UTF-8", with(legacy(secret), v2+"\xff", "x"), grantexhook.ErrBadSignature},
 		{"V2 and timestamp", lower(signed(secret, now), v2, ts), grantexhook.ErrBadSignature},
 		{"timestamp", lower(without(signed(secret, now), v2), ts), grantexhook.ErrBadSignature},
 		{"second legacy signature", with(legacy(secret), strings.ToLower(sig), "x"), grantexhook.ErrBadSignature},
@@ -402,6 +408,7 @@ func TestVerifyKeysNotCanonical(t *testing.T) {
 		{"all three", lower(signed(secret, now), sig, v2, ts), grantexhook.ErrNoSignature},
 		{"V2 canonical, which decides alone", lower(signed(secret, now), sig), nil},
 		{"other headers in lower case", with(legacy(secret), "x-grantex-other", "x"), nil},
+		{"longer name", with(legacy(secret), strings.ToLower(v2)+"-x", "x"), nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
