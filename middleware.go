@@ -60,6 +60,7 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == nil { // as in a request that was made for a client
+			r = r.WithContext(r.Context()) // a copy
 			r.Body = http.NoBody
 		}
 		body, err := v.receive(w, r)

@@ -184,8 +184,8 @@ func TestMiddlewareRefuses(t *testing.T) {
 
 			require.Equal(t, test.status, w.Code)
 			require.Equal(t, http.StatusText(test.status)+"\n", w.Body.String())
-			require.Equal(t, test.status == http.StatusUnauthorized, w.Header().Get("WWW-Authenticate") != "")
-			require.Equal(t, "close", w.Header().Get("Connection"), "a recorder doesn't support deadlines")
+			require.Equal(t, test.status == http.StatusUnauthorized, w.Result().Header.Get("WWW-Authenticate") != "")
+			require.Equal(t, "close", w.Result().Header.Get("Connection"), "a recorder doesn't support deadlines")
 			require.Zero(t, rec.spy.calls)
 
 			require.Len(t, rec.refused, 1)
@@ -290,6 +290,7 @@ func TestMiddlewareNilBody(t *testing.T) {
 				r := newPost(t, "/", test.header, nil)
 				require.Nil(t, r.Body)
 				rec.ServeHTTP(w, r)
+				require.Nil(t, r.Body, "the caller's request")
 				require.Equal(t, test.want == 200, rec.spy.calls == 1)
 				require.NoError(t, rec.spy.err)
 				require.Empty(t, rec.spy.body)
