@@ -42,15 +42,7 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText implements [encoding.TextMarshaler], which encoding/json uses.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// checkSecret returns an error if a secret can't be one that Grantex showed. The
-// error doesn't quote the secret.
-func checkSecret(name, secret string) error {
-	if mistake := mistakeIn(secret); mistake != "" {
-		return fmt.Errorf("grantexhook: %s %s", name, mistake)
-	}
-	return nil
-}
-
+// mistakeIn returns why a secret can't be one that Grantex showed, without quoting it.
 func mistakeIn(secret string) string {
 	switch {
 	case secret == "":

@@ -113,7 +113,9 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 	name := "the secret"
 	for i, s := range append([]string{secret}, opts.PreviousSecrets...) {
 		v.keys = append(v.keys, newKey(s))
-		errs = append(errs, checkSecret(name, s))
+		if mistake := mistakeIn(s); mistake != "" {
+			errs = append(errs, fmt.Errorf("grantexhook: %s %s", name, mistake))
+		}
 		name = fmt.Sprintf("PreviousSecrets[%d]", i) // the next
 	}
 	if opts.Tolerance < 0 || opts.Tolerance > 0 && opts.Tolerance < time.Second {
