@@ -57,11 +57,11 @@ type Dispatcher struct {
 	// at the earliest, so with a Timeout of more than 15 seconds it may get 409.
 	Timeout time.Duration
 
-	// Trace, if set, is called once for each event. It returns the context for the
-	// handler, and a function that is then called with the outcome, one of the
-	// Outcome constants, and the error or nil. If the event is malformed, its id,
-	// type and time may be missing. Trace isn't called if a payload's own decoder
-	// ends the goroutine or panics with [http.ErrAbortHandler].
+	// Trace, if set, is called once for each event, also concurrently. It returns the
+	// context for the handler, and a function that is then called with the outcome,
+	// one of the Outcome constants, and the error or nil. If the event is malformed,
+	// its id, type and time may be missing. Trace isn't called if a payload's own
+	// decoder ends the goroutine or panics with [http.ErrAbortHandler].
 	Trace func(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error))
 
 	// Log gets the outcome of each event passed to ServeHTTP: at level Error if it

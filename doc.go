@@ -5,7 +5,7 @@
 //	...
 //	var d grantexhook.Dispatcher
 //	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
-//		return sessions.End(ctx, e.Data.GrantID)
+//		return sessions.End(ctx, e.Data.GrantID) // which must also work before the session exists
 //	})
 //	http.Handle("POST /webhooks/grantex", v.Middleware(&d))
 //
@@ -19,8 +19,10 @@
 // Events arrive in any order, and may arrive more than once. The Dispatcher drops
 // duplicates, but if a process or the Store fails, an event can be handled again.
 // Handlers must be idempotent. They must also tolerate a revocation that arrives
-// before the grant it ends. Several processes should share a Store of package
-// sqlstore or module redisstore.
+// before the grant it ends. For example, sessions.End must record the grant, and a
+// session must not open for a grant that has ended. The example "Grants" of package
+// [grantex.dev/grantexhook/sqlstore] does this. Several processes should share a
+// Store of package sqlstore or module redisstore.
 //
 // Grantex waits ten seconds for a response. It makes five attempts within seven and
 // a half to ten minutes; then the event is lost. Slow work belongs in a queue: store
