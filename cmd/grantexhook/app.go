@@ -118,21 +118,31 @@ const maxInput = 1 << 20
 
 // read returns the content of a file, or of standard input if file is "-".
 func (a *app) read(file string) ([]byte, error) {
-	in := a.stdin
 	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, usageError(err.Error(), "")
-		}
-		defer f.Close()
-		in = f
+		return readFile(file, maxInput)
 	}
-	text, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	if isTerminal(a.stdin) {
+		a.note("reading from the terminal until Ctrl-D (on Windows, Ctrl-Z and Enter)")
+	}
+	return readUpTo(maxInput, a.stdin, "standard input")
+}
+
+func readFile(file string, limit int) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, usageError(err.Error(), "")
+	}
+	defer f.Close()
+	return readUpTo(limit, f, file)
+}
+
+func readUpTo(limit int, in io.Reader, name string) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(in, int64(limit)+1))
 	switch {
 	case err != nil:
-		return nil, failed(err, "")
-	case len(text) > maxInput:
-		return nil, usageError(fmt.Sprintf("the input is larger than %d bytes", maxInput), "")
+		return nil, usageError(err.Error(), "")
+	case len(text) > limit:
+		return nil, usageError(fmt.Sprintf("%s is larger than %d bytes", name, limit), "is it the right file?")
 	}
 	return text, nil
 }

@@ -43,6 +43,8 @@ func TestUsageErrors(t *testing.T) {
 		{"the beginning", nil, "deliv", "did you mean 'grantexhook deliveries'?"},
 		{"the first of two words", nil, "endpoint list", "did you mean 'grantexhook endpoints"},
 		{"the second of two words", nil, "endpoints creat", "did you mean 'grantexhook endpoints create'?"},
+		{"like a flag", nil, "--version", "did you mean 'grantexhook version'?"},
+		{"only dashes", nil, "--", "hint: grantexhook help lists the commands"},
 		{"far from any second word", nil, "endpoints frobnicate", "hint: grantexhook help endpoints"},
 		{"one of two words", nil, "endpoints", "endpoints needs another word: list, create, delete, rotate"},
 		{"help of nothing", nil, "help frobnicate", `there is no command "frobnicate"`},

@@ -158,7 +158,7 @@ func (a *app) help(words []string) error {
 // suggest returns the command whose name begins with what was typed, or otherwise.
 func suggest(typed, otherwise string) string {
 	for _, c := range commands() {
-		if typed != "" && strings.HasPrefix(c.name, typed) {
+		if typed = strings.TrimLeft(typed, "-"); typed != "" && strings.HasPrefix(c.name, typed) {
 			return "did you mean 'grantexhook " + c.name + "'?"
 		}
 	}

@@ -119,13 +119,6 @@ func (p *printer) print(e head, n int, a sender.Attempt) {
 	}
 }
 
-// failed returns the last attempt that failed.
-func (p *printer) failed() sender.Attempt {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
-}
-
 func line(e head, n int, a sender.Attempt) attemptLine {
 	l := attemptLine{EventID: e.ID, EventType: e.Type, Attempt: n, Delivered: a.Delivered(), Status: a.Status, Answer: word(a),
 		Milliseconds: float64(a.Took.Microseconds()) / 1000}

@@ -61,7 +61,7 @@ func (c *forwardCmd) run(ctx context.Context, args []string) error {
 	if err := c.prepare(args[0]); err != nil {
 		return err
 	}
-	c.note("forwarding %s to %s", strings.Join(c.types, ", "), args[0])
+	c.note("forwarding %s to %s", printable(strings.Join(c.types, ", ")), c.to.parcel.URL)
 	defer c.conclude()
 	var gap *grantexapi.Interrupted
 	for body, err := range c.client.Events(ctx, c.types...) {
@@ -120,7 +120,7 @@ func (c *forwardCmd) take(ctx context.Context, body []byte) {
 	var e head
 	switch {
 	case json.Unmarshal(body, &e) != nil || e.ID == "" || e.Type == "":
-		c.note("%d bytes in the stream are not an event, and skipped", len(body))
+		c.note("skipped a message of %d bytes in the stream, which is not an event", len(body))
 		return
 	case !slices.Contains(c.types, e.Type) || !c.makeRoom(ctx):
 		return

@@ -123,7 +123,7 @@ func TestForward(t *testing.T) {
 		require.ElementsMatch(t, []string{body("evt_1", "grant.created"), body("evt_2", "token.issued"), body("evt_3", "grant.revoked"), lines}, rec.bodies)
 		require.Equal(t, 4, strings.Count(r.stdout, "200 delivered"))
 		require.Contains(t, r.stderr, "forwarding grant.created, grant.revoked, token.issued to http://receiver.test/hook\nconnected\n")
-		require.Contains(t, r.stderr, "5 bytes in the stream are not an event, and skipped\n")
+		require.Contains(t, r.stderr, "skipped a message of 5 bytes in the stream, which is not an event\n")
 		require.Contains(t, r.stderr, "the stream ended; connecting again in 1")
 		require.Contains(t, r.stderr, "4 events delivered, 0 not\n"+
 			"grantexhook: the API answered 401 UNAUTHORIZED: Invalid API key (request 1)\nhint: check GRANTEX_API_KEY")
@@ -147,6 +147,18 @@ func TestForwardTypes(t *testing.T) {
 			`{"eventId":"evt_3","eventType":"token.issued","attempt":1,"delivered":true,"status":200,"milliseconds":0}` + "\n",
 		}, lines)
 	})
+}
+
+// TestForwardOddArguments checks that arguments are shown without characters that a
+// terminal acts on.
+func TestForwardOddArguments(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	s := withSecret()
+	s.env["GRANTEX_API_KEY"] = testKey
+	r := s.run(ctx, "forward", "-types", "x.\x1b,\x9b", "http://h/\u202e")
+	require.Equal(t, exitDone, r.status)
+	require.Equal(t, `forwarding "x.\x1b, \x9b" to http://h/%E2%80%AE`+"\n0 events delivered, 0 not\n", r.stderr)
 }
 
 // recordedStream returns the real stream, and the bodies of its events.

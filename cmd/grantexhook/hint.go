@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,22 +22,22 @@ import (
 
 // apiHint returns what to do about an error of the API.
 func apiHint(err error) string {
-	if errors.Is(err, grantexapi.ErrMaybeCreated) {
+	refused, _ := errors.AsType[*grantexapi.Error](err)
+	refused = cmp.Or(refused, &grantexapi.Error{})
+	_, unreached := errors.AsType[*url.Error](err)
+	switch status := refused.StatusCode; {
+	case errors.Is(err, grantexapi.ErrMaybeCreated):
 		return "grantexhook endpoints list shows it if it was created; its secret is lost, so delete it before creating another"
-	}
-	e, ok := errors.AsType[*grantexapi.Error](err)
-	if !ok {
-		return ""
-	}
-	switch e.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case unreached && !errors.Is(err, context.Canceled):
+		return "can this machine reach the API? check GRANTEX_URL if it is set"
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return "check GRANTEX_API_KEY, and GRANTEX_URL if it is set"
-	case http.StatusPaymentRequired:
+	case status == http.StatusPaymentRequired:
 		return "grantexhook endpoints delete ID makes room for another"
-	case http.StatusNotFound:
+	case status == http.StatusNotFound:
 		return "grantexhook endpoints list shows the IDs; check GRANTEX_URL if it is set"
-	case http.StatusTooManyRequests:
-		return tryAgain(e.RetryAfter)
+	case status == http.StatusTooManyRequests || status >= 500:
+		return tryAgain(refused.RetryAfter)
 	}
 	return ""
 }
@@ -80,14 +81,14 @@ func wantsTLS(excerpt string) bool {
 }
 
 func (c *courier) unauthorizedHint() string {
-	const body = "; if so, was the body decoded and encoded again before it was verified? 'grantexhook verify' finds out"
 	switch ahead := c.parcel.Skew; {
 	case c.parcel.Legacy:
 		return "does the receiver require a timestamp (Options.RequireTimestamp), which -legacy leaves out? if not, does it have the same secret?"
 	case max(ahead, -ahead) > grantexhook.DefaultTolerance:
 		return "with this -at the timestamp is outside the tolerance; without it, does the receiver have the same secret?"
 	}
-	return "does the receiver have the same secret, and the right time?" + body
+	return "does the receiver have the same secret and the right time? if so, was the body decoded and encoded again before it was verified? " +
+		"'grantexhook verify' finds out"
 }
 
 // connectionHint is for an attempt without a response.
@@ -115,6 +116,8 @@ func (c *courier) connectionHint(err error) string {
 		return "does the receiver speak http? then the URL begins with http://"
 	case errors.Is(err, sender.ErrNotHTTP):
 		return httpsHint
+	case strings.HasPrefix(err.Error(), "malformed HTTP"):
+		return "is the port right? the program that listens there doesn't speak HTTP/1.1"
 	case c.parcel.URL.Scheme == "http" && (errors.Is(err, io.ErrUnexpectedEOF) || op == "read"):
 		return "the receiver hung up: did its handler panic? or does it speak https? then the URL begins with https://"
 	}
@@ -125,7 +128,7 @@ func (c *courier) connectionHint(err error) string {
 var mistakeHints = map[diagnose.Kind]string{
 	diagnose.SecretWrapped:    "trim it where it is read from a file or from the environment",
 	diagnose.SecretEncoded:    "decode it, for example with base64 -d, before you store it",
-	diagnose.SecretDecoded:    "the key is the text of the secret as it stands, not decoded",
+	diagnose.SecretDecoded:    "the key is the text of the secret as Grantex shows it, neither decoded nor in another case",
 	diagnose.SecretNewline:    "echo adds a newline, printf %s doesn't",
 	diagnose.BodyEnd:          "an editor or echo adds it; printf %s doesn't",
 	diagnose.BodyChanged:      "verify the bytes as they come, before anything reads or decodes them",

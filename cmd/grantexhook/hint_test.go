@@ -15,10 +15,12 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"grantex.dev/grantexhook"
+	"grantex.dev/grantexhook/grantexapi"
 	"grantex.dev/grantexhook/internal/diagnose"
 	"grantex.dev/grantexhook/internal/sender"
 )
@@ -66,6 +68,11 @@ func TestSendHints(t *testing.T) {
 	mux.Handle("/reencoded", reencoding(verifying(t, &grantexhook.Options{Log: quiet})))
 	mux.HandleFunc("/endless", endless)
 	mux.HandleFunc("/panics", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	mux.HandleFunc("/ssh", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, _ := http.NewResponseController(w).Hijack()
+		io.WriteString(conn, "SSH-2.0-OpenSSH_9\r\n")
+		conn.Close()
+	})
 	mux.HandleFunc("GET /get", func(http.ResponseWriter, *http.Request) {})
 	plain, secure := httptest.NewServer(mux), httptest.NewUnstartedServer(mux)
 	defer plain.Close()
@@ -81,11 +88,12 @@ func TestSendHints(t *testing.T) {
 		{"http where https is", "", strings.Replace(secure.URL, "https:", "http:", 1) + "/hook", []string{"the URL begins with https://"}},
 		{"wrong path", "", plain.URL + "/hooks", []string{"is the path right?"}},
 		{"wrong method", "", plain.URL + "/get", []string{"is the path right?"}},
-		{"encoded again", "", plain.URL + "/reencoded", []string{"have the same secret", "grantexhook verify"}},
+		{"encoded again", "", plain.URL + "/reencoded", []string{"and the right time? if so, was the body", "grantexhook verify"}},
 		{"too old", "-at -10m", plain.URL + "/hook", []string{"with this -at the timestamp is outside the tolerance"}},
 		{"too new", "-at 10m", plain.URL + "/hook", []string{"with this -at the timestamp is outside the tolerance"}},
 		{"timestamp required", "-legacy", plain.URL + "/v2", []string{"RequireTimestamp", "have the same secret"}},
 		{"endless headers", "", plain.URL + "/endless", []string{"the receiver's log says more"}},
+		{"another protocol", "", plain.URL + "/ssh", []string{"is the port right?"}},
 		{"a handler that panics", "", plain.URL + "/panics", []string{"did its handler panic?"}},
 	}
 	for _, tt := range tests {
@@ -127,6 +135,7 @@ func TestHint(t *testing.T) {
 		{"hung up in the handshake", "https", sender.Attempt{Err: &sender.HandshakeError{Err: io.EOF}}, "the URL begins with http://"},
 		{"TLS alert", "http", sender.Attempt{Err: sender.ErrNotHTTP}, "the URL begins with https://"},
 		{"reset", "http", sender.Attempt{Err: &net.OpError{Op: "read", Err: errors.New("reset")}}, "the URL begins with https://"},
+		{"not HTTP", "http", sender.Attempt{Err: errors.New(`malformed HTTP response "SSH-2.0-OpenSSH_9"`)}, "is the port right?"},
 		{"hung up", "https", sender.Attempt{Err: io.ErrUnexpectedEOF}, "the receiver's log says more"},
 		{"nginx", "http", sender.Attempt{Status: 400, Excerpt: "<title>400 The plain HTTP request was sent to HTTPS port</title>"}, "the URL begins with https://"},
 		{"Apache", "http", sender.Attempt{Status: 400, Excerpt: "You're speaking plain HTTP to an SSL-enabled server port."}, "the URL begins with https://"},
@@ -141,6 +150,20 @@ func TestHint(t *testing.T) {
 			require.Contains(t, c.hint(tt.attempt), tt.want)
 		})
 	}
+}
+
+// TestAPIHint checks the hints for failures without a recording.
+func TestAPIHint(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	s.Close()
+	env := map[string]string{"GRANTEX_API_KEY": testKey, "GRANTEX_URL": s.URL}
+	r := session{env: env}.run(t.Context(), "endpoints", "list")
+	require.Equal(t, exitFailed, r.status)
+	require.Regexp(t, "^grantexhook: [^\n]+\nhint: can this machine reach the API\\? check GRANTEX_URL if it is set\n$", r.stderr)
+	require.Empty(t, apiHint(&url.Error{Err: context.Canceled}), "it was interrupted")
+	require.Equal(t, "try again in 20s", apiHint(&grantexapi.Error{StatusCode: 502, RetryAfter: 20 * time.Second}))
+	require.Empty(t, apiHint(&grantexapi.Error{StatusCode: 400}))
+	require.Empty(t, apiHint(errors.New("no")))
 }
 
 // TestMistakeHints checks that every kind of mistake has a hint.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -110,8 +112,7 @@ func (c *listenCmd) secretOrNew() (secret string, made bool, err error) {
 	if err != nil || secret == "" {
 		return newSecret(), true, err
 	}
-	secret, err = c.secret(*c.secretFile)
-	return secret, false, err
+	return secret, false, checkSecret(secret)
 }
 
 // newSecret returns a secret like Grantex makes them.
@@ -122,13 +123,13 @@ func newSecret() string {
 }
 
 func (c *listenCmd) introduce(addr net.Addr, secret string, made bool) {
-	url := "http://" + addr.String() + c.path
-	c.note("listening on %s", url)
+	to := url.URL{Scheme: "http", Host: addr.String(), Path: c.path}
+	c.note("listening on %s", &to)
 	c.note("send to it from another terminal:")
 	if made {
 		c.note("  export GRANTEX_WEBHOOK_SECRET=%s  # made for this run, since none was set", secret)
 	}
-	c.note("  grantexhook send %s %s", grantexhook.TypeGrantCreated, url)
+	c.note("  grantexhook send %s %s", grantexhook.TypeGrantCreated, &to)
 }
 
 // serve answers until ctx ends, and then lets the deliveries finish that are under
@@ -165,7 +166,7 @@ func (c *listenCmd) route(deliveries http.Handler) http.Handler {
 			w.Header().Set("Allow", http.MethodPost)
 			status = http.StatusMethodNotAllowed
 		}
-		c.note("%d to %s %s; deliveries go to POST %s", status, printable(r.Method), printable(r.URL.Path), c.path)
+		c.note("%d to %s; deliveries go to POST %s", status, oneLine(r.Method+" "+printable(r.URL.Path)), printable(c.path))
 		http.Error(w, http.StatusText(status), status)
 	})
 }
@@ -204,7 +205,7 @@ func (c *listenCmd) show(ctx context.Context) error {
 	body := ctx.Value(bodyKey{}).([]byte)
 	if c.json {
 		line := jsonLine(body)
-		if c.stdout.isTerminal() {
+		if isTerminal(c.stdout.w) {
 			line = append(escaped(line[:len(line)-1]), '\n')
 		}
 		_, err := c.stdout.Write(line)
@@ -221,11 +222,12 @@ func (c *listenCmd) show(ctx context.Context) error {
 // trace reports events that are not shown, or that were shown before.
 func (c *listenCmd) trace(ctx context.Context, id, eventType string, _ time.Time) (context.Context, func(string, error)) {
 	return ctx, func(outcome string, err error) {
+		event := strings.TrimSpace(printable(id) + " " + printable(eventType))
 		switch {
 		case err != nil:
-			c.note("%s %s: %s: %s", printable(id), printable(eventType), outcome, oneLine(err.Error()))
+			c.note("%s: %s: %s", cmp.Or(event, "an event"), outcome, oneLine(err.Error()))
 		case outcome != grantexhook.OutcomeHandled:
-			c.note("%s %s: %s", printable(id), printable(eventType), outcome)
+			c.note("%s: %s", event, outcome)
 		}
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -178,7 +181,7 @@ func TestListenRefuses(t *testing.T) {
 		{"forged", sender.Parcel{Body: body, Secret: "another"}, 401, from + `(bad_signature: bad signature: the signature doesn't match)`},
 		{"stale", sender.Parcel{Body: body, Skew: -time.Hour}, 401, `rejected from \S+: (stale: timestamp outside the tolerance of 300 s: it's 3\d\d\d s old)`},
 		{"too large", sender.Parcel{Body: make([]byte, grantexhook.DefaultMaxBody+1)}, 413, `rejected from \S+: (too_large)`},
-		{"malformed", sender.Parcel{Body: []byte("{}")}, 422, `(malformed: malformed event: it has no id)`},
+		{"malformed", sender.Parcel{Body: []byte("{}")}, 422, `\n(an event: malformed: malformed event: it has no id)`},
 		{"data that does not fit", sender.Parcel{Body: []byte(`{"id":"evt_2","type":"grant.revoked","data":[]}`)}, 422, `(evt_2 grant.revoked: malformed)`},
 	}
 	l := listen(t, testSecret)
@@ -206,6 +209,38 @@ func TestListenWrongPlace(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, resp.StatusCode)
 	l.stderr.find(t, `(405 to GET /webhooks/grantex; deliveries go to POST /webhooks/grantex)\n`)
 	l.stderr.find(t, `(404 to POST "/webhooks/grantex/\\x1b"; )`)
+	resp, err = http.Get(l.url + strings.Repeat("/long", 10_000))
+	require.NoError(t, err)
+	resp.Body.Close()
+	l.stderr.find(t, `\n(404 to GET /webhooks/grantex/long[/long]{0,1000}…; )`)
+}
+
+// TestListenOddPath checks that the command prints a URL that works when it's pasted.
+func TestListenOddPath(t *testing.T) {
+	l := listen(t, testSecret, "-path", "/a b\u202e\x9b")
+	require.True(t, strings.HasSuffix(l.url, "/a%20b%E2%80%AE%9B"), l.url)
+	require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: []byte(`{"id":"evt_1","type":"x.y","data":{}}`)}))
+	resp, err := http.Get(l.url)
+	require.NoError(t, err)
+	resp.Body.Close()
+	l.stderr.find(t, `(deliveries go to POST "/a b\\u202e\\x9b")\n`)
+}
+
+// TestListenSecretFromPipe checks that the file with the secret is read only once.
+func TestListenSecretFromPipe(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("has no /dev/fd")
+	}
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	_, err = io.WriteString(w, testSecret+"\n")
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	result := session{}.run(ctx, "listen", "-addr", "127.0.0.1:0", "-secret-file", fmt.Sprintf("/dev/fd/%d", r.Fd()))
+	require.Equal(t, exitDone, result.status, result)
 }
 
 // TestListenStopsGracefully checks that a delivery is still handled if the command

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -94,17 +95,14 @@ func (c *sendCmd) sendAll(ctx context.Context, to *courier, eventType string, pa
 		}
 	}
 	if delivered < c.count {
-		return failed(fmt.Errorf("%d of %d events delivered", delivered, c.count), to.hint(p.failed()))
+		return failed(fmt.Errorf("%d of %d events delivered", delivered, c.count), to.hint(p.last))
 	}
 	return nil
 }
 
 func (c *sendCmd) event(eventType string, payload func(time.Time) any, at time.Time) (head, []byte, error) {
 	e := sender.NewEvent(eventType, payload(at))
-	e.ID, e.CreatedAt = c.id, at
-	if e.ID == "" {
-		e.ID = sender.NewID("evt_", at)
-	}
+	e.ID, e.CreatedAt = cmp.Or(c.id, sender.NewID("evt_", at)), at
 	body, err := sender.Body(e)
 	return head{e.ID, e.Type}, body, err
 }

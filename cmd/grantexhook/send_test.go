@@ -175,7 +175,7 @@ func TestSendDataFromFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, append(largest, ' '), 0o600))
 	r = withSecret().run(t.Context(), "send", "-data", file, "grant.revoked", s.URL)
 	require.Equal(t, exitUsage, r.status)
-	require.Contains(t, r.stderr, "the input is larger than 1048576 bytes")
+	require.Contains(t, r.stderr, "data.json is larger than 1048576 bytes")
 	r = withSecret().run(t.Context(), "send", "-data", file, "", s.URL)
 	require.Equal(t, exitUsage, r.status)
 	require.Contains(t, r.stderr, "the type is empty")

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
@@ -53,20 +51,13 @@ func (a *app) setting(name, file string) (string, error) {
 // readSetting drops what editors add to a file: a byte order mark and a newline at
 // the end.
 func readSetting(file string) (string, error) {
-	f, err := os.Open(file)
+	text, err := readFile(file, maxSetting)
 	if err != nil {
-		return "", usageError(err.Error(), "")
+		return "", err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSetting+1))
-	tooLarge := len(text) > maxSetting
 	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	switch {
-	case err != nil:
-		return "", usageError(err.Error(), "")
-	case tooLarge:
-		return "", usageError(fmt.Sprintf("%s is larger than %d bytes", file, maxSetting), "is it the right file?")
 	case len(text) == 0:
 		return "", usageError(file+" is empty", "is it the right file?")
 	case bytes.HasPrefix(text, []byte{0xFF, 0xFE}) || bytes.HasPrefix(text, []byte{0xFE, 0xFF}):
@@ -84,10 +75,14 @@ func (a *app) secret(file string) (string, error) {
 	if secret == "" {
 		return "", usageError("there is no secret", "set GRANTEX_WEBHOOK_SECRET to the endpoint's secret, or use -secret-file FILE")
 	}
+	return secret, checkSecret(secret)
+}
+
+func checkSecret(secret string) error {
 	if _, err := grantexhook.NewVerifier(secret, nil); err != nil {
-		return "", &failure{err, secretHint, exitUsage}
+		return &failure{err, secretHint, exitUsage}
 	}
-	return secret, nil
+	return nil
 }
 
 const secretHint = "look at GRANTEX_WEBHOOK_SECRET or at the file that holds it"

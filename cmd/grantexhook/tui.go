@@ -14,7 +14,8 @@ package main
 //     done, and every other command as failed.
 //   - Text from elsewhere (an event, a response, the API) may have characters that
 //     don't print and that a terminal would act on. A result quotes such text like
-//     Go, an error replaces the characters with spaces, and JSON escapes them. Only
+//     Go, an error replaces the characters with spaces, and JSON escapes them. Bytes
+//     that aren't UTF-8 are such text too. An error is cut where it's too long. Only
 //     listen -json prints it byte for byte, unless standard output is a terminal.
 //   - A secret is printed only where it's new: by endpoints create and rotate, and by
 //     listen if it has to make one.
@@ -31,6 +32,7 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // The exit statuses.
@@ -90,12 +92,16 @@ var terms = strings.NewReplacer("grantexhook: ", "", "grantexapi: ", "", "Client
 
 // oneLine makes the text of an error fit for a terminal.
 func oneLine(text string) string {
+	const limit = 1000 // more than an error needs, unless it quotes a hostile response
 	text = strings.ReplaceAll(strings.TrimSpace(terms.Replace(text)), "\n", "; ")
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
+	}
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+		if isStrange(r) {
+			return ' '
 		}
-		return ' '
+		return r
 	}, text)
 }
 
@@ -103,7 +109,7 @@ func isStrange(r rune) bool { return !unicode.IsPrint(r) }
 
 // printable quotes text if it has characters that don't print.
 func printable(text string) string {
-	if strings.ContainsFunc(text, isStrange) {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, isStrange) {
 		return strconv.Quote(text)
 	}
 	return text
@@ -124,7 +130,7 @@ func writeJSON(w io.Writer, v any) error {
 // escaped returns JSON with escapes for the characters that don't print. They must
 // be inside its strings.
 func escaped(text []byte) []byte {
-	if !bytes.ContainsFunc(text, isStrange) {
+	if utf8.Valid(text) && !bytes.ContainsFunc(text, isStrange) {
 		return text
 	}
 	var b bytes.Buffer
@@ -169,9 +175,9 @@ func (o *output) failure() error {
 	return fmt.Errorf("writing the result: %w", o.err)
 }
 
-// isTerminal reports whether a person reads the output directly.
-func (o *output) isTerminal() bool {
-	f, ok := o.w.(*os.File)
+// isTerminal reports whether a person is at the other end of a stream.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

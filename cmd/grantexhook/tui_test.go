@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,11 +37,21 @@ func TestWriteJSON(t *testing.T) {
 	}
 }
 
+// TestNotUTF8 checks that a terminal gets no byte which it may take for a control
+// character of Latin-1.
+func TestNotUTF8(t *testing.T) {
+	require.Equal(t, `"a\x9b31m"`, printable("a\x9b31m"))
+	require.Equal(t, "\"a\ufffd31m\"", string(escaped([]byte("\"a\x9b31m\""))))
+}
+
 func TestOneLine(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"the library's terms", "grantexapi: Client.APIKey is empty", "GRANTEX_API_KEY is empty"},
 		{"lines", "\na\nb\n", "a; b"},
 		{"escapes", "a\x1b[2Jb\u009bc\u202ed", "a [2Jb c d"},
+		{"not UTF-8", "a\x9b31mb", "a\ufffd31mb"},
+		{"just short enough", strings.Repeat("a", 1000), strings.Repeat("a", 1000)},
+		{"too long", strings.Repeat("a", 999) + "é", strings.Repeat("a", 999) + "…"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { require.Equal(t, tt.want, oneLine(tt.text)) })
@@ -74,13 +85,13 @@ func TestIsTerminal(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/file")
 	require.NoError(t, err)
 	defer file.Close()
-	require.False(t, (&output{w: file}).isTerminal())
-	require.False(t, (&output{w: &bytes.Buffer{}}).isTerminal())
+	require.False(t, isTerminal(file))
+	require.False(t, isTerminal(&bytes.Buffer{}))
 	if runtime.GOOS == "windows" {
 		return
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer null.Close()
-	require.True(t, (&output{w: null}).isTerminal(), "it's a character device too")
+	require.True(t, isTerminal(null), "it's a character device too")
 }

@@ -142,9 +142,10 @@ func TestVerifyMistakes(t *testing.T) {
 		{"SHA-384", s, b, "sha256=" + hex.EncodeToString(mac(sha512.New384, s, b)), "", "", "has the length of SHA-384"},
 		{"SHA-512", s, b, "", "sha256=" + hex.EncodeToString(mac(sha512.New, s, ts+"."+b)), ts, "has the length of SHA-512"},
 		{"SHA-512 of something else", s, b, "sha256=" + strings.Repeat("ab", 64), "", "", "has the length of SHA-512"},
-		{"too short", s, b, legacy[:70], "", "", "is 63 characters after its prefix, where 64 hex digits should be"},
-		{"too short by two", s, b, legacy[:69], "", "", "is 31 bytes long, where 32 should be"},
-		{"no hex", s, b, "sha256=" + strings.Repeat("?", 64), "", "", "is 64 characters after its prefix"},
+		{"too short", s, b, legacy[:70], "", "", "isn't 64 hex digits (its length is 63)"},
+		{"too short by two", s, b, legacy[:69], "", "", "has 62 hex digits, where 64 should be"},
+		{"no digits", s, b, "sha256=", "", "", "X-Grantex-Signature has 0 hex digits, where 64 should be"},
+		{"no hex", s, b, "sha256=" + strings.Repeat("?", 64), "", "", "isn't 64 hex digits (its length is 64)"},
 		{"two mistakes", s + "\n", b + "\n", "", v2, ts, "the secret has white space around it; and the body has a newline at its end"},
 		{"another secret", "s0mething else", b, "", v2, ts, "the signature doesn't match this"},
 		{"another body", s, strings.Replace(b, "true", "false", 1), "", v2, ts, "the signature doesn't match this"},
@@ -229,11 +230,20 @@ func TestVerifyJSON(t *testing.T) {
 	golden(t, "verify-json", out.String())
 }
 
+// TestVerifyTimestampHint checks that a bad timestamp isn't blamed on the secret.
+func TestVerifyTimestampHint(t *testing.T) {
+	for _, args := range [][]string{nil, {"-timestamp", "soon"}} {
+		r := verify(t, testSecret, testBody, append(args, "-signature-v2", sign(testSecret, "1795434598."+testBody))...)
+		require.Equal(t, exitFailed, r.status)
+		require.Contains(t, r.stdout, "\nhint: X-Grantex-Timestamp has whole Unix seconds: verify it as it was sent\n")
+	}
+}
+
 func TestVerifyHeaderTwice(t *testing.T) {
 	legacy := sign(testSecret, testBody)
 	r := verify(t, testSecret, testBody, "-signature", legacy, "-signature", legacy)
 	require.Equal(t, exitFailed, r.status)
-	require.Contains(t, r.stdout, "wrong: X-Grantex-Signature is there more than once")
+	require.Contains(t, r.stdout, "wrong: X-Grantex-Signature appears more than once")
 }
 
 // TestVerifyIsBounded checks that a hostile request costs little.
@@ -248,7 +258,7 @@ func TestVerifyIsBounded(t *testing.T) {
 	b.WriteString("\r\n" + strings.Repeat("x", 100_000))
 	r = verify(t, testSecret, b.String(), "-request", "-")
 	require.Equal(t, exitFailed, r.status)
-	require.Contains(t, r.stdout, "wrong: X-Grantex-Signature is there more than once")
+	require.Contains(t, r.stdout, "wrong: X-Grantex-Signature appears more than once")
 	require.Less(t, len(r.stdout), 1000)
 }
 

@@ -30,11 +30,11 @@ func claims(h http.Header, header string) (all []claim) {
 	for _, value := range values[:min(len(values), maxSignatures)] {
 		c := claim{header: header, hash: sha256.New}
 		if len(values) > 1 {
-			c.add("is there more than once")
+			c.add("appears more than once")
 		}
 		digits := c.prefix(value)
 		if c.mac = c.decode(digits); c.mac == nil {
-			c.add("is " + strconv.Itoa(len(digits)) + " characters after its prefix, where 64 hex digits should be")
+			c.add(fmt.Sprintf("isn't 64 hex digits (its length is %d)", len(digits)))
 		}
 		c.algorithm()
 		all = append(all, c)
@@ -84,9 +84,12 @@ var encodings = []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, ba
 
 // algorithm guesses the hash from the length of the MAC.
 func (c *claim) algorithm() {
+	if c.mac == nil {
+		return
+	}
 	name := ""
 	switch len(c.mac) {
-	case 0, sha256.Size:
+	case sha256.Size:
 		return
 	case sha1.Size:
 		name, c.hash = "SHA-1", sha1.New
@@ -95,7 +98,7 @@ func (c *claim) algorithm() {
 	case sha512.Size:
 		name, c.hash = "SHA-512", sha512.New
 	default:
-		c.add(fmt.Sprintf("is %d bytes long, where 32 should be", len(c.mac)))
+		c.add(fmt.Sprintf("has %d hex digits, where 64 should be", 2*len(c.mac)))
 		return
 	}
 	c.add("has the length of " + name)

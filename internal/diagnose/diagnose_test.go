@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,47 +65,57 @@ func inUTF16(text string, order binary.ByteOrder) string {
 	return b.String()
 }
 
-func TestExplainSecrets(t *testing.T) {
+// An example is a mistake, or several, in what is verified.
+type example struct {
+	name   string
+	signed string // by Grantex
+	value  string // that is verified
+	want   []string
+}
+
+// secretExamples have something else in the secret's place.
+func secretExamples() []example {
 	const s = testSecret
 	const isBase64 = "the secret is the base64 of the right one, like the data of a Kubernetes Secret"
 	const space, quotes, named = "the secret has white space around it", "the secret has quotes around it", "the secret has a name before it, like NAME="
-	tests := []struct {
-		name, secret string
-		want         []string
-	}{
-		{"data of a Kubernetes Secret", inBase64(s), []string{isBase64}},
-		{"data with a newline in it", inBase64(s + "\n"), []string{isBase64, space}},
-		{"data with a newline after it", inBase64(s) + "\n", []string{isBase64}},
-		{"data in lines", inBase64(s)[:40] + "\n" + inBase64(s)[40:], []string{isBase64}},
-		{"data without padding", strings.TrimRight(inBase64(s+"\n"), "="), []string{isBase64, space}},
-		{"data twice", inBase64(inBase64(s)), []string{isBase64, isBase64}},
-		{"hex", hex.EncodeToString([]byte(s)), []string{"the secret is the hex of the right one"}},
-		{"byte order mark", "\uFEFF" + s, []string{"the secret begins with a byte order mark"}},
-		{"byte order mark and newline", "\uFEFF" + s + "\r\n", []string{space, "the secret begins with a byte order mark"}},
-		{"zero width space", s + "\u200B", []string{"the secret has characters that don't print"}},
-		{"in the middle", s[:9] + "\u00AD" + s[9:], []string{"the secret has characters that don't print"}},
-		{"no-break space", s + "\u00A0", []string{space}},
-		{"literal newline", s + `\n`, []string{`the secret ends in a literal \n`}},
-		{"literal CRLF", s + `\r\n`, []string{`the secret ends in a literal \n`}},
-		{"quotes and literal newline", `"` + s + `\n"`, []string{quotes, `the secret ends in a literal \n`}},
-		{"curly quotes", "“" + s + "”", []string{quotes}},
-		{"backquotes", "`" + s + "`", []string{quotes}},
-		{"NAME=", "GRANTEX_WEBHOOK_SECRET=" + s, []string{named}},
-		{"export", `export GRANTEX_WEBHOOK_SECRET="` + s + `"`, []string{named, quotes}},
-		{"YAML", "secret: " + s, []string{named}},
-		{"Dockerfile", "ENV SECRET=" + s, []string{named}},
-		{"flag", "--secret=" + s, []string{named}},
-		{"assignment", `secret = "` + s + `",`, []string{named, "the secret has a comma or semicolon after it", quotes}},
-		{"JSON", `"` + s + `",`, []string{"the secret has a comma or semicolon after it", quotes}},
-		{"comment", s + " # of wh_1", []string{"the secret has a comment after it"}},
-		{"percent", strings.ReplaceAll(url.QueryEscape(s), "4", "%34"), []string{"the secret is percent-encoded"}},
-		{"UTF-16", inUTF16(s, binary.LittleEndian), []string{"the secret is in UTF-16"}},
-		{"UTF-16 with a newline", inUTF16(s+"\r\n", binary.BigEndian), []string{"the secret is in UTF-16", space}},
-		{"upper case in base64", inBase64(strings.ToUpper(s)), []string{isBase64, "the secret is in upper case"}},
+	return []example{
+		{"data of a Kubernetes Secret", testBody, inBase64(s), []string{isBase64}},
+		{"data with a newline in it", testBody, inBase64(s + "\n"), []string{isBase64, space}},
+		{"data with a newline after it", testBody, inBase64(s) + "\n", []string{isBase64}},
+		{"data in lines", testBody, inBase64(s)[:40] + "\n" + inBase64(s)[40:], []string{isBase64}},
+		{"data without padding", testBody, strings.TrimRight(inBase64(s+"\n"), "="), []string{isBase64, space}},
+		{"data twice", testBody, inBase64(inBase64(s)), []string{isBase64, isBase64}},
+		{"hex", testBody, hex.EncodeToString([]byte(s)), []string{"the secret is the hex of the right one"}},
+		{"byte order mark", testBody, "\uFEFF" + s, []string{"the secret begins with a byte order mark"}},
+		{"byte order mark and newline", testBody, "\uFEFF" + s + "\r\n", []string{space, "the secret begins with a byte order mark"}},
+		{"zero width space", testBody, s + "\u200B", []string{"the secret has characters that don't print"}},
+		{"in the middle", testBody, s[:9] + "\u00AD" + s[9:], []string{"the secret has characters that don't print"}},
+		{"no-break space", testBody, s + "\u00A0", []string{space}},
+		{"literal newline", testBody, s + `\n`, []string{`the secret ends in a literal \n`}},
+		{"literal CRLF", testBody, s + `\r\n`, []string{`the secret ends in a literal \n`}},
+		{"quotes and literal newline", testBody, `"` + s + `\n"`, []string{quotes, `the secret ends in a literal \n`}},
+		{"curly quotes", testBody, "“" + s + "”", []string{quotes}},
+		{"backquotes", testBody, "`" + s + "`", []string{quotes}},
+		{"NAME=", testBody, "GRANTEX_WEBHOOK_SECRET=" + s, []string{named}},
+		{"export", testBody, `export GRANTEX_WEBHOOK_SECRET="` + s + `"`, []string{named, quotes}},
+		{"YAML", testBody, "secret: " + s, []string{named}},
+		{"Dockerfile", testBody, "ENV SECRET=" + s, []string{named}},
+		{"flag", testBody, "--secret=" + s, []string{named}},
+		{"assignment", testBody, `secret = "` + s + `",`, []string{named, "the secret has a comma or semicolon after it", quotes}},
+		{"JSON", testBody, `"` + s + `",`, []string{"the secret has a comma or semicolon after it", quotes}},
+		{"comment", testBody, s + " # of wh_1", []string{"the secret has a comment after it"}},
+		{"percent", testBody, strings.ReplaceAll(url.QueryEscape(s), "4", "%34"), []string{"the secret is percent-encoded"}},
+		{"UTF-16", testBody, inUTF16(s, binary.LittleEndian), []string{"the secret is in UTF-16"}},
+		{"UTF-16 with a newline", testBody, inUTF16(s+"\r\n", binary.BigEndian), []string{"the secret is in UTF-16", space}},
+		{"upper case in base64", testBody, inBase64(strings.ToUpper(s)), []string{isBase64, "the secret is in upper case"}},
+		{"data with a byte order mark in it", testBody, inBase64("\uFEFF" + s), []string{isBase64, "the secret begins with a byte order mark"}},
 	}
-	for _, tt := range tests {
+}
+
+func TestExplainSecrets(t *testing.T) {
+	for _, tt := range secretExamples() {
 		t.Run(tt.name, func(t *testing.T) {
-			require.ElementsMatch(t, tt.want, texts(diagnose.Explain(signed(testBody), []byte(testBody), tt.secret)))
+			require.ElementsMatch(t, tt.want, texts(diagnose.Explain(signed(testBody), []byte(testBody), tt.value)))
 		})
 	}
 }
@@ -134,7 +145,8 @@ func indented(t *testing.T, text, indent string) string {
 	return b.String()
 }
 
-func TestExplainBodies(t *testing.T) {
+// bodyExamples have another body than the one that was signed.
+func bodyExamples(t *testing.T) []example {
 	const b, mark = testBody, "\uFEFF"
 	const (
 		newline, crlf = "the body has a newline at its end that was not signed", "the body has a newline at its end that was not signed, a CRLF"
@@ -153,10 +165,7 @@ func TestExplainBodies(t *testing.T) {
 	)
 	pretty := indented(t, b, "  ")
 	windows := strings.ReplaceAll(b, "é", "€ “é”")
-	tests := []struct {
-		name, signed, body string
-		want               []string
-	}{
+	return []example{
 		{"gzip", b, gzipped(t, b), []string{isGzip}},
 		{"deflate", b, zlibbed(t, b), []string{"the body is compressed with zlib, which HTTP calls deflate"}},
 		{"gzip in base64", b, inBase64(gzipped(t, b)), []string{isBase64, isGzip}},
@@ -186,9 +195,25 @@ func TestExplainBodies(t *testing.T) {
 		{"Lambda", b, fmt.Sprintf(`{"version":"2.0","body":%q,"isBase64Encoded":false}`, b), []string{isLambda}},
 		{"Lambda in base64", b, fmt.Sprintf(`{"isBase64Encoded":true,"body":%q}`, inBase64(b)), []string{isLambda}},
 	}
-	for _, tt := range tests {
+}
+
+func TestExplainBodies(t *testing.T) {
+	for _, tt := range bodyExamples(t) {
 		t.Run(tt.name, func(t *testing.T) {
-			require.ElementsMatch(t, tt.want, texts(diagnose.Explain(signed(tt.signed), []byte(tt.body), testSecret)))
+			require.ElementsMatch(t, tt.want, texts(diagnose.Explain(signed(tt.signed), []byte(tt.value), testSecret)))
+		})
+	}
+}
+
+// TestExplainPairs checks that what is named is true where both are wrong: every
+// mistake in the secret with every mistake in the body.
+func TestExplainPairs(t *testing.T) {
+	for _, body := range bodyExamples(t) {
+		t.Run(body.name, func(t *testing.T) {
+			for _, secret := range secretExamples() {
+				want := slices.Concat(secret.want, body.want)
+				require.ElementsMatch(t, want, texts(diagnose.Explain(signed(body.signed), []byte(body.value), secret.value)), secret.name)
+			}
 		})
 	}
 }

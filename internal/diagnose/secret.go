@@ -74,11 +74,12 @@ func onText(f func(string) string) func([]byte) []byte {
 	return func(v []byte) []byte { return []byte(f(string(v))) }
 }
 
-// toText returns f, but only where it results in text, as a right secret is.
+// toText returns f, but only where it results in text, as a right secret is. What
+// doesn't print in it may be another mistake, for example a byte order mark.
 func toText(f func([]byte) []byte) func([]byte) []byte {
 	return func(v []byte) []byte {
 		text := f(v)
-		if !utf8.Valid(text) || strings.ContainsFunc(strings.TrimSpace(string(text)), func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if !utf8.Valid(text) {
 			return nil
 		}
 		return text
