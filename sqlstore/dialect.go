@@ -96,6 +96,7 @@ func limitedSQL(param string) string {
 
 // lookSQL finds out what exists before anything is created: the table, its columns,
 // what ON CONFLICT (id) needs, the index, and an index of that name that is invalid.
+// ON CONFLICT fails if one of the keys on id is deferrable, even if another one isn't.
 //
 // limitsSQL bounds the harm of creating. CREATE INDEX locks out every writer, even
 // with IF NOT EXISTS. While it waits for a transaction, all others wait behind it.
@@ -105,10 +106,10 @@ SELECT
 	found.oid IS NOT NULL,
 	(SELECT count(*) = 3 FROM pg_catalog.pg_attribute a
 		WHERE a.attrelid = found.oid AND a.attname IN ('id', 'token', 'expires') AND NOT a.attisdropped),
-	EXISTS (SELECT FROM pg_catalog.pg_index i
+	COALESCE((SELECT bool_and(i.indimmediate) FROM pg_catalog.pg_index i
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 		WHERE i.indrelid = found.oid AND a.attname = 'id' AND i.indnkeyatts = 1
-			AND i.indisunique AND i.indisvalid AND i.indpred IS NULL),
+			AND i.indisunique AND i.indisvalid AND i.indpred IS NULL), false),
 	EXISTS (SELECT FROM pg_catalog.pg_index i
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 		WHERE i.indrelid = found.oid AND a.attname = 'expires' AND i.indisvalid AND i.indpred IS NULL),
@@ -122,7 +123,7 @@ FROM (SELECT to_regclass('{table}') AS oid) AS found`
 	aloneSQL = `LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT`
 
 	// addKeySQL is for the user to run.
-	addKeySQL = `ALTER TABLE {table} ADD PRIMARY KEY (id)`
+	addKeySQL = `ALTER TABLE {table} ADD UNIQUE (id)`
 
 	limitsSQL = `SELECT set_config('lock_timeout', '1s', true), set_config('idle_in_transaction_session_timeout', '5s', true)`
 )
@@ -132,7 +133,7 @@ var (
 	// two processes run it at once. Tables of this name in other schemas have
 	// another lock.
 	postgreSQLSchema = []string{
-		`SELECT pg_advisory_xact_lock(hashtextextended(concat(current_schema(), '.{table}'), 0))`,
+		`SELECT pg_advisory_xact_lock(hashtextextended({lock key}, 0))`,
 		`CREATE TABLE IF NOT EXISTS {table} (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL)`,
 		`CREATE INDEX IF NOT EXISTS {index} ON {table} (expires)`,
 	}
@@ -188,9 +189,12 @@ func (d Dialect) quote(table string) (names []string, err error) {
 	case m[1] != "" && d == SQLite:
 		return nil, fmt.Errorf("sqlstore: %q can't be the table; SQLite has no schemas, so leave out the name before the dot", table)
 	}
-	quoted := `"` + m[2] + `"`
+	quoted, lockKey := `"`+m[2]+`"`, "concat(current_schema(), '."+m[2]+"')"
 	if m[1] != "" {
-		quoted = `"` + m[1] + `".` + quoted
+		quoted, lockKey = `"`+m[1]+`".`+quoted, "'"+m[1]+"."+m[2]+"'"
 	}
-	return []string{"{table}", quoted, "{index}", `"` + m[2] + `_expires"`, "{index name}", m[2] + "_expires"}, nil
+	return []string{
+		"{table}", quoted, "{lock key}", lockKey,
+		"{index}", `"` + m[2] + `_expires"`, "{index name}", m[2] + "_expires",
+	}, nil
 }

@@ -81,7 +81,7 @@ func (s *Store) migrate(ctx context.Context) error {
 }
 
 func (s *Store) errNoKey() error {
-	return fmt.Errorf("the table has no primary key, without which events can't be claimed; run %s, or set another name in Options.Table", s.sql.addKey)
+	return fmt.Errorf("the table has no unique key on id or has a deferrable one, so events can't be claimed; drop a deferrable key and run %s, or set another name in Options.Table", s.sql.addKey)
 }
 
 const lockNotAvailable, internalError = "55P03", "XX000"

@@ -76,12 +76,12 @@ func TestSchema(t *testing.T) {
 		want    []string
 	}{
 		{"PostgreSQL", sqlstore.PostgreSQL, "", []string{
-			`SELECT pg_advisory_xact_lock(hashtextextended(concat(current_schema(), '."grantexhook_events"'), 0));`,
+			`SELECT pg_advisory_xact_lock(hashtextextended(concat(current_schema(), '.grantexhook_events'), 0));`,
 			`CREATE TABLE IF NOT EXISTS "grantexhook_events" (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL);`,
 			`CREATE INDEX IF NOT EXISTS "grantexhook_events_expires" ON "grantexhook_events" (expires);`,
 		}},
 		{"PostgreSQL, another table", sqlstore.PostgreSQL, "hooks.order", []string{
-			`SELECT pg_advisory_xact_lock(hashtextextended(concat(current_schema(), '."hooks"."order"'), 0));`,
+			`SELECT pg_advisory_xact_lock(hashtextextended('hooks.order', 0));`,
 			`CREATE TABLE IF NOT EXISTS "hooks"."order" (id text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL);`,
 			`CREATE INDEX IF NOT EXISTS "order_expires" ON "hooks"."order" (expires);`,
 		}},

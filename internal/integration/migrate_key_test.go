@@ -18,21 +18,27 @@ func TestMigrateWithoutAKey(t *testing.T) {
 	const (
 		columns = "id text NOT NULL, token bigint NOT NULL, expires timestamptz NOT NULL"
 		index   = "; CREATE INDEX grantexhook_events_expires ON grantexhook_events (expires)"
-		alter   = `ALTER TABLE "grantexhook_events" ADD PRIMARY KEY (id)`
+		alter   = `ALTER TABLE "grantexhook_events" ADD UNIQUE (id)`
+		drop    = "ALTER TABLE grantexhook_events DROP CONSTRAINT "
 	)
-	tests := []struct{ name, before string }{
-		{"no key", "CREATE TABLE grantexhook_events (" + columns + ")" + index},
-		{"no index either", "CREATE TABLE grantexhook_events (" + columns + ")"},
-		{"a unique index of two columns", "CREATE TABLE grantexhook_events (" + columns + ", UNIQUE (id, token))" + index},
-		{"an index that isn't unique", "CREATE TABLE grantexhook_events (" + columns + "); CREATE INDEX ON grantexhook_events (id)" + index},
-		{"a partial index", "CREATE TABLE grantexhook_events (" + columns + "); CREATE UNIQUE INDEX ON grantexhook_events (id) WHERE token = 0" + index},
+	tests := []struct{ name, before, cure string }{
+		{"no key", "CREATE TABLE grantexhook_events (" + columns + ")" + index, alter},
+		{"no index either", "CREATE TABLE grantexhook_events (" + columns + ")", alter},
+		{"a unique index of two columns", "CREATE TABLE grantexhook_events (" + columns + ", UNIQUE (id, token))" + index, alter},
+		{"an index that isn't unique", "CREATE TABLE grantexhook_events (" + columns + "); CREATE INDEX ON grantexhook_events (id)" + index, alter},
+		{"a key of another column", "CREATE TABLE grantexhook_events (" + columns + ", n serial PRIMARY KEY)" + index, alter},
+		{"a deferrable key", "CREATE TABLE grantexhook_events (" + columns + ", PRIMARY KEY (id) DEFERRABLE)" + index,
+			drop + "grantexhook_events_pkey; " + alter},
+		{"a deferrable key and another", "CREATE TABLE grantexhook_events (" + columns + ", PRIMARY KEY (id), UNIQUE (id) DEFERRABLE)" + index,
+			drop + "grantexhook_events_id_key"},
+		{"a partial index", "CREATE TABLE grantexhook_events (" + columns + "); CREATE UNIQUE INDEX ON grantexhook_events (id) WHERE token = 0" + index, alter},
 	}
 	for _, test := range tests {
 		t.Run("PostgreSQL, "+test.name, func(t *testing.T) {
 			t.Parallel()
 			db := openPostgres(t, postgres(t, nil))
 			execSQL(t, db, test.before)
-			requireCure(t, db, sqlstore.PostgreSQL, alter, alter)
+			requireCure(t, db, sqlstore.PostgreSQL, alter, test.cure)
 		})
 	}
 	t.Run("SQLite", func(t *testing.T) {

@@ -88,6 +88,40 @@ func TestMigrateAtOnce(t *testing.T) {
 	})
 }
 
+// The test checks that processes with different search paths can create the same table
+// at once.
+func TestMigrateAtOnceAlongSearchPaths(t *testing.T) {
+	t.Parallel()
+	for range 3 {
+		schema := currentSchema(t, postgres(t, nil))
+		var wg sync.WaitGroup
+		for i := range 6 {
+			db := openPostgres(t, postgres(t, nil))
+			if i%3 == 0 {
+				db = openPostgres(t, withSearchPath(t, postgresURL, schema))
+			}
+			table := schema + ".grantexhook_events"
+			if i == 0 {
+				table = ""
+			}
+			s, err := sqlstore.New(db, sqlstore.PostgreSQL, &sqlstore.Options{Table: table})
+			require.NoError(t, err)
+			wg.Go(func() {
+				if err := s.Migrate(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func currentSchema(t *testing.T, address string) (schema string) {
+	t.Helper()
+	require.NoError(t, openPostgres(t, address).QueryRowContext(t.Context(), "SELECT current_schema()").Scan(&schema))
+	return schema
+}
+
 // The test checks that any tool that runs SQL can run the statements of Schema.
 func TestSchemaRuns(t *testing.T) {
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
