@@ -42,8 +42,11 @@
 // says in a table of grants, and check the grant before each use. The example "Grants"
 // has the table, both handlers and the check. It doesn't need a lock.
 //
-// The table only knows what events said. Some ways to end a grant send no event, and
-// events can be lost. Only the API of Grantex knows those.
+// The table only knows what events said, and a grant that it doesn't know counts as
+// active. Some ways to end a grant send no event, for example the withdrawal of a
+// consent or the deletion of the agent. Events can also be late or lost. The API of
+// Grantex knows what the table doesn't. An expired grant counts as active in both, so a
+// session must end when its token expires.
 //
 // # PostgreSQL
 //

@@ -15,6 +15,8 @@ import (
 // and the result doesn't depend on their order. So events may arrive in any order, more
 // than once and at the same time, without a lock.
 const (
+	// Run it in a migration. In PostgreSQL, processes that run it at the same time can
+	// fail.
 	createGrants = `
 CREATE TABLE IF NOT EXISTS grants (
 	id      text PRIMARY KEY CHECK (id <> ''),
@@ -30,7 +32,9 @@ ON CONFLICT (id) DO NOTHING` // a duplicate, or the revocation arrived first
 INSERT INTO grants (id, revoked) VALUES ($1, true)
 ON CONFLICT (id) DO UPDATE SET revoked = true`
 
-	// A grant has ended if it was revoked, or if a grant above it was.
+	// A grant has ended if it was revoked, or if a grant above it was. To select the
+	// sessions that are still good, put sessions.grant_id in place of $1:
+	// SELECT … FROM sessions WHERE NOT (…).
 	grantEnded = `
 WITH RECURSIVE line (id) AS (
 	SELECT CAST($1 AS text)
@@ -46,10 +50,13 @@ SELECT CAST($1 AS text) = '' OR EXISTS (
 // isn't enough, since events arrive in any order and a revocation also ends the grants
 // that were delegated from the grant. So record what each event says, and check the
 // grant before each use.
+//
+// A grant without a row counts as active, and so does an expired one. A session must
+// end when its token expires.
 func Example_grants() {
 	var db *sql.DB            // the database
 	var store *sqlstore.Store // from New, with db
-	if _, err := db.ExecContext(context.Background(), createGrants); err != nil {
+	if _, err := db.ExecContext(context.Background(), createGrants); err != nil { // in your migration
 		log.Fatal(err)
 	}
 	d := grantexhook.Dispatcher{Store: store}
@@ -82,5 +89,7 @@ func Example_grants() {
 }
 
 // grantOf returns the grant that a request's session was opened with, or the claim grnt
-// of its verified token.
+// of its verified token. The token of a delegated grant also has its parent, in the claim
+// parentGrnt. If you run grantCreated with both, the grant ends with its parent even if
+// the event grant.created is late or lost.
 func grantOf(r *http.Request) string { return "" }

@@ -107,24 +107,20 @@ func (g grantStates) ended(t testing.TB, grant string) (ended bool) {
 	return ended
 }
 
-// live returns the grants that have a session and haven't ended.
+// live returns the grants that have a session and haven't ended, as the comment on
+// grantEnded selects them.
 func (g grantStates) live(t testing.TB, prefix string) (live []string) {
 	t.Helper()
-	rows, err := g.db.QueryContext(t.Context(), "SELECT grant_id FROM sessions WHERE grant_id LIKE $1 ORDER BY grant_id", prefix+"%")
+	ended := strings.ReplaceAll(g.sql["grantEnded"], "$1", "sessions.grant_id")
+	rows, err := g.db.QueryContext(t.Context(), "SELECT grant_id FROM sessions WHERE grant_id LIKE $1 AND NOT ("+ended+") ORDER BY grant_id", prefix+"%")
 	require.NoError(t, err)
-	var all []string
+	defer rows.Close()
 	for rows.Next() {
 		var grant string
 		require.NoError(t, rows.Scan(&grant))
-		all = append(all, grant)
+		live = append(live, grant)
 	}
 	require.NoError(t, rows.Err())
-	require.NoError(t, rows.Close())
-	for _, grant := range all {
-		if !g.ended(t, grant) {
-			live = append(live, grant)
-		}
-	}
 	return live
 }
 
