@@ -54,8 +54,8 @@ SELECT CAST($1 AS text) = '' OR EXISTS (
 // A grant without a row counts as active, and so does an expired one. A session must
 // end when its token expires.
 func Example_grants() {
-	var db *sql.DB            // the database
-	var store *sqlstore.Store // from New, with db
+	var db *sql.DB                                                                // the database
+	var store *sqlstore.Store                                                     // from New, with db
 	if _, err := db.ExecContext(context.Background(), createGrants); err != nil { // in your migration
 		log.Fatal(err)
 	}
