@@ -128,10 +128,10 @@ var cases = []Case{
 	},
 	{
 		"concurrency", "Under concurrent calls, an id that is held or done can't be claimed, and a released id is free.",
-		"Fix the cases above first. Then look for a check and a change that aren't one atomic step.", concurrency,
+		"Fix the cases above first. If this one still fails, look for a check and a change that aren't one atomic step.", concurrency,
 	},
 	{
 		"random-walk", "After any sequence of calls, an id is in the state that the other rules define.",
-		"Fix the cases above first. Then repeat the calls that the failure lists.", randomWalk,
+		"Fix the cases above first. If this one still fails, repeat the calls that it lists.", randomWalk,
 	},
 }

@@ -44,16 +44,10 @@ type checker struct {
 	ctx       context.Context
 }
 
-// failf reports that the rule is broken. It may be called from any goroutine.
-func (c *checker) failf(format string, args ...any) {
-	c.t.Helper()
-	c.t.Errorf("%s\n\t%s\n\tTo fix it: %s", c.rule, fmt.Sprintf(format, args...), c.fix)
-}
-
+// fatalf reports that the rule is broken and ends the case.
 func (c *checker) fatalf(format string, args ...any) {
 	c.t.Helper()
-	c.failf(format, args...)
-	c.t.FailNow()
+	c.t.Fatalf("%s\n\t%s\n\tTo fix it: %s", c.rule, fmt.Sprintf(format, args...), c.fix)
 }
 
 // freshID returns an id that no Store has seen, not even in an earlier run.

@@ -22,6 +22,7 @@ func idsAreIndependent(c *checker) {
 	a, b, d := freshID(), freshID(), freshID()
 	token := c.want(a, free)
 	c.want(b, free)
+	c.want(d, free)
 	c.done(d, long)
 	c.want(a, held)
 	c.release(a, token)
@@ -119,7 +120,7 @@ func cancelledContext(c *checker) {
 	case err != nil:
 		c.want(id, free)
 	case token == 0:
-		c.failf("Claim of a free id returned token 0, done %t and no error", isDone)
+		c.fatalf("Claim of a free id returned token 0, done %t and no error", isDone)
 	default:
 		c.want(id, held)
 	}
@@ -159,6 +160,7 @@ func doneAfterExpiry(c *checker) {
 
 func doneTwice(c *checker) {
 	id := freshID()
+	c.want(id, free)
 	c.done(id, short)
 	c.done(id, long)
 	outlast()

@@ -1,8 +1,8 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,20 +29,19 @@ func oneHeir(c *checker) {
 func (c *checker) wantOneWinner(id string, end time.Time) {
 	c.t.Helper()
 	var wins atomic.Int32
-	together(rivals, func() {
+	c.together(rivals, func() error {
 		for again := true; again; time.Sleep(poll / 10) {
 			again = wins.Load() == 0 && time.Now().Before(end)
 			switch _, found, err := c.try(id, long); {
 			case err != nil:
-				c.failf("%v", err)
-				return
+				return err
 			case found == done:
-				c.failf("Claim found %q done, want free or held", id)
-				return
+				return fmt.Errorf("Claim found %q done, want free or held", id)
 			case found == free:
 				wins.Add(1)
 			}
 		}
+		return nil
 	})
 	if n := wins.Load(); n != 1 {
 		c.fatalf("%d of %d concurrent callers of Claim(%q) got a token, want 1", n, rivals, id)
@@ -63,13 +62,14 @@ func concurrency(c *checker) {
 		events[i].id = freshID()
 	}
 	var worker atomic.Int32
-	together(8, func() {
+	c.together(8, func() error {
 		first := int(worker.Add(1))
 		for i := range events {
 			if err := c.work(&events[(first+i)%len(events)]); err != nil {
-				c.failf("%v", err)
+				return err
 			}
 		}
+		return nil
 	})
 }
 
@@ -121,16 +121,24 @@ func (c *checker) settle(e *event, token int64, release bool) error {
 	return nil
 }
 
-// together runs f in n goroutines that start at once, and waits for them.
-func together(n int, f func()) {
-	var wg sync.WaitGroup
+// together runs f in n goroutines that start at once, waits for them, and fails with the
+// error of one of them. They usually fail for the same reason.
+func (c *checker) together(n int, f func() error) {
+	c.t.Helper()
+	errs := make(chan error, n)
 	begin := make(chan struct{})
 	for range n {
-		wg.Go(func() {
+		go func() {
 			<-begin
-			f()
-		})
+			errs <- f()
+		}()
 	}
 	close(begin)
-	wg.Wait()
+	var failed error
+	for range n {
+		failed = cmp.Or(failed, <-errs)
+	}
+	if failed != nil {
+		c.fatalf("%v", failed)
+	}
 }

@@ -7,7 +7,8 @@
 //		})
 //	}
 //
-// A failure names the rule, the call that broke it and what to do.
+// A failure names the rule, the call that broke it and what to do. Start with the first
+// failure, since the later ones may follow from it.
 package storetest
 
 import (
