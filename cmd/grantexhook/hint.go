@@ -87,8 +87,8 @@ func (c *courier) unauthorizedHint() string {
 	case max(ahead, -ahead) > grantexhook.DefaultTolerance:
 		return "with this -at the timestamp is outside the tolerance; without it, does the receiver have the same secret?"
 	}
-	return "does the receiver have the same secret and the right time? if so, was the body decoded and encoded again before it was verified? " +
-		"'grantexhook verify' finds out"
+	return "does the receiver have the same secret and the right time? if so, was the body read or changed before it was verified? " +
+		"the receiver's log has the reason; 'grantexhook verify' checks a saved request"
 }
 
 // connectionHint is for an attempt without a response.
