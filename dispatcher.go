@@ -93,7 +93,7 @@ func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 		panic("grantexhook: the handler of " + eventType + " is nil")
 	}
 	if d.handlers[eventType] != nil {
-		panic("grantexhook: " + eventType + " has a handler already")
+		panic("grantexhook: " + eventType + " has a handler already; call On once for each type")
 	}
 	if d.handlers == nil {
 		d.handlers = make(map[string]func([]byte) (task, error))
@@ -116,7 +116,8 @@ func (d *Dispatcher) Types() []string { return slices.Sorted(maps.Keys(d.handler
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, ok := r.Context().Value(verifiedKey{}).(*verifiedBody)
 	if !ok {
-		d.log().ErrorContext(r.Context(), "grantexhook: request did not pass through Verifier.Middleware; not handled")
+		d.log().ErrorContext(r.Context(), "grantexhook: request did not pass through Verifier.Middleware; not handled",
+			pathOf(r))
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}

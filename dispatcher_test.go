@@ -164,7 +164,7 @@ func TestOnPanics(t *testing.T) {
 		want []string // parts of the message
 	}{
 		{"nil handler", func() { grantexhook.On[grantexhook.GrantCreated](new(grantexhook.Dispatcher), nil) }, []string{"grant.created", "nil"}},
-		{"second handler", func() { on[grantexhook.GrantRevoked](&d, nil) }, []string{"grant.revoked", "already"}},
+		{"second handler", func() { on[grantexhook.GrantRevoked](&d, nil) }, []string{"grant.revoked", "already", "call On once for each type"}},
 		{"pointer", func() { on[*grantexhook.GrantCreated](&d, nil) }, []string{"On[*grantexhook.GrantCreated]", "struct or a map", "ptr"}},
 		{"pointer with the method", func() { on[*pointed](&d, nil) }, []string{"On[*grantexhook_test.pointed]", "struct or a map", "ptr"}},
 		{"interface", func() { on[grantexhook.Payload](&d, nil) }, []string{"On[grantexhook.Payload]", "struct or a map", "interface"}},

@@ -351,6 +351,7 @@ func TestDispatcherWithoutMiddleware(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, status)
 	require.Empty(t, seen.all)
 	require.Equal(t, []string{"ERROR grantexhook: request did not pass through Verifier.Middleware; not handled"}, book.lines(t))
+	require.Contains(t, book.String(), `"path":"/"`)
 }
 
 func TestDispatcherLogsToTheDefault(t *testing.T) {
