@@ -148,7 +148,7 @@ var oddEvents = []struct{ name, eventType, body string }{
 	{"unknown type with a space", "grant.created ", `{"id":"i","type":"grant.created ","data":{"grantId":"g"}}`},
 }
 
-// TestOddJSON checks that every way to write an event is recognised, also those that
+// TestOddJSON checks that every way to write an event is recognized, also those that
 // Grantex doesn't use today and those that look like another type.
 func TestOddJSON(t *testing.T) {
 	for _, test := range oddEvents {

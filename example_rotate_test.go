@@ -19,15 +19,16 @@ import (
 
 // Rotate without a restart: swap the Verifier while requests arrive, and keep the
 // Dispatcher. The twin endpoint's copies of events that were handled may still arrive,
-// and a new Dispatcher with a new MemoryStore wouldn't recognise them.
+// and a new Dispatcher with a new MemoryStore wouldn't recognize them.
 func Example_swapVerifier() {
 	const oldSecret, newSecret = "the old secret", "the new secret"
 
 	var current atomic.Pointer[grantexhook.Verifier]
 	accept := func(secret string, previous ...string) error {
 		v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{
-			PreviousSecrets: previous,
-			Log:             slog.New(slog.DiscardHandler),
+			PreviousSecrets:  previous,
+			RequireTimestamp: true,
+			Log:              slog.New(slog.DiscardHandler),
 		})
 		if err == nil {
 			current.Store(v)

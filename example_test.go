@@ -74,7 +74,8 @@ func ExampleNewVerifier() {
 // secret after you've deleted the old endpoint.
 func ExampleNewVerifier_rotation() {
 	v, err := grantexhook.NewVerifier("the new secret", &grantexhook.Options{
-		PreviousSecrets: []string{"the old secret"},
+		PreviousSecrets:  []string{"the old secret"},
+		RequireTimestamp: true,
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -172,7 +172,7 @@ func TestMisfitsOfTheEnvelope(t *testing.T) {
 	}
 }
 
-// requireMalformed checks the error of Dispatch, that it can be recognised without this
+// requireMalformed checks the error of Dispatch, that it can be recognized without this
 // package, and that the log has the same text.
 func requireMalformed(t *testing.T, body []byte, want string) {
 	t.Helper()

@@ -41,7 +41,7 @@ func (g *grants) active(id string) bool {
 }
 
 func (g *grants) webhook(t *testing.T, secret string) http.Handler {
-	v, err := grantexhook.NewVerifier(secret, nil)
+	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{RequireTimestamp: true})
 	if err != nil {
 		t.Fatal(err)
 	}
