@@ -158,5 +158,6 @@ func (c *forwardCmd) conclude() {
 		c.note("%d deliveries are still under way", n)
 	}
 	c.wg.Wait()
-	c.note("%d events delivered, %d not", c.delivered.Load(), c.missed.Load())
+	delivered := c.delivered.Load()
+	c.note("%d of %d events delivered", delivered, delivered+c.missed.Load())
 }

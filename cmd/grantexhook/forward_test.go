@@ -125,7 +125,7 @@ func TestForward(t *testing.T) {
 		require.Contains(t, r.stderr, "forwarding grant.created, grant.revoked, token.issued to http://receiver.test/hook\nconnected\n")
 		require.Contains(t, r.stderr, "skipped a message of 5 bytes in the stream, which is not an event\n")
 		require.Contains(t, r.stderr, "the stream ended; connecting again in 1")
-		require.Contains(t, r.stderr, "4 events delivered, 0 not\n"+
+		require.Contains(t, r.stderr, "4 of 4 events delivered\n"+
 			"grantexhook: the API answered 401 UNAUTHORIZED: Invalid API key (request 1)\nhint: check GRANTEX_API_KEY")
 	})
 }
@@ -158,7 +158,7 @@ func TestForwardOddArguments(t *testing.T) {
 	s.env["GRANTEX_API_KEY"] = testKey
 	r := s.run(ctx, "forward", "-types", "x.\x1b,\x9b", "http://h/\u202e")
 	require.Equal(t, exitDone, r.status)
-	require.Equal(t, `forwarding "x.\x1b, \x9b" to http://h/%E2%80%AE`+"\n0 events delivered, 0 not\n", r.stderr)
+	require.Equal(t, `forwarding "x.\x1b, \x9b" to http://h/%E2%80%AE`+"\n0 of 0 events delivered\n", r.stderr)
 }
 
 // recordedStream returns the real stream, and the bodies of its events.
@@ -200,7 +200,7 @@ func TestForwardTheRecordedStream(t *testing.T) {
 	require.Equal(t, exitFailed, got.status, got)
 	require.Contains(t, got.stderr, "unexpected EOF; connecting again in ")
 	require.Contains(t, got.stderr, "grantexhook: the API answered 403: Forbidden\nhint: check GRANTEX_API_KEY")
-	require.Contains(t, got.stderr, fmt.Sprintf("%d events delivered, 0 not\n", len(want)))
+	require.Contains(t, got.stderr, fmt.Sprintf("%[1]d of %[1]d events delivered\n", len(want)))
 	r.end(t)
 	require.ElementsMatch(t, want, strings.Split(strings.TrimSpace(r.stdout.String()), "\n"))
 }
@@ -306,7 +306,7 @@ func TestForwardLargeEvent(t *testing.T) {
 		api := &streamAPI{answers: []http.HandlerFunc{stream("data: "+largest+"\n\n", "data:  "+largest+"\n\n", sse("evt_2", "grant.created"), time.Second)}}
 		r := forward(t, t.Context(), api, rec)
 		require.Contains(t, r.stderr, "an event of 1048577 bytes is skipped: more than 1048576 are not kept\n")
-		require.Contains(t, r.stderr, "2 events delivered, 1 not\n")
+		require.Contains(t, r.stderr, "2 of 3 events delivered\n")
 		require.ElementsMatch(t, []string{largest, body("evt_2", "grant.created")}, rec.bodies)
 	})
 }
@@ -333,7 +333,7 @@ func TestForwardRetries(t *testing.T) {
 		require.Equal(t, map[string]int{"evt_1": 3, "evt_2": 1, "evt_3": 5}, attempts)
 		require.Equal(t, 570*time.Second, time.Since(start))
 		require.Contains(t, r.stderr, "2 deliveries are still under way\n")
-		require.Contains(t, r.stderr, "2 events delivered, 1 not\n")
+		require.Contains(t, r.stderr, "2 of 3 events delivered\n")
 	})
 }
 
@@ -365,7 +365,7 @@ func TestForwardSlowReceiver(t *testing.T) {
 		require.Equal(t, maxUnderWay, most)
 		require.Equal(t, events, all)
 		require.Contains(t, r.stderr, "64 deliveries are under way; reading the stream pauses until one ends\n")
-		require.Contains(t, r.stderr, fmt.Sprintf("%d events delivered, 0 not\n", events))
+		require.Contains(t, r.stderr, fmt.Sprintf("%[1]d of %[1]d events delivered\n", events))
 		require.NotContains(t, r.stderr, "nothing came")
 	})
 }
@@ -383,11 +383,11 @@ func TestForwardInterrupted(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		{"before the headers", stream(time.Hour), "0 events delivered, 0 not"},
-		{"within the stream", stream(keepalive, time.Hour), "0 events delivered, 0 not"},
-		{"before connecting again", refuse(429, "", "Retry-After", "3600"), "0 events delivered, 0 not"},
-		{"within a delivery", stream(17*time.Second, sse("evt_1", "grant.created"), time.Hour), "0 events delivered, 1 not"},
-		{"with too many deliveries", stream(17*time.Second, tooMany, time.Hour), "0 events delivered, 6[56] not"}, // whether the last was read is chance
+		{"before the headers", stream(time.Hour), "0 of 0 events delivered"},
+		{"within the stream", stream(keepalive, time.Hour), "0 of 0 events delivered"},
+		{"before connecting again", refuse(429, "", "Retry-After", "3600"), "0 of 0 events delivered"},
+		{"within a delivery", stream(17*time.Second, sse("evt_1", "grant.created"), time.Hour), "0 of 1 events delivered"},
+		{"with too many deliveries", stream(17*time.Second, tooMany, time.Hour), "0 of 6[56] events delivered"}, // whether the last was read is chance
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
