@@ -166,7 +166,7 @@ func (c *accountCmd) reveal(e *grantexapi.Endpoint) error {
 		fmt.Fprintln(c.stdout, printable(string(e.Secret)))
 	}
 	if err := c.stdout.failure(); err != nil {
-		return failed(err, "the secret is lost: grantexhook endpoints delete "+printable(e.ID)+", and start over")
+		return failed(err, "the secret is lost: run 'grantexhook endpoints delete "+printable(e.ID)+"' and start over")
 	}
 	return nil
 }
@@ -177,8 +177,8 @@ func deliveriesCommand() command {
 		args: "ID",
 		min:  1, max: 1,
 		about: `List an endpoint's deliveries, made and pending, the newest first.
-If the API has had enough calls, the command waits as long as the API asks for
-and goes on.`,
+If the API limits the calls, the command waits as long as the API asks and then
+continues.`,
 		examples: `grantexhook deliveries wh_01M843FY8CJPK8WASNGA0PFDVS
 grantexhook deliveries -status failed -json wh_01M843FY8CJPK8WASNGA0PFDVS | jq -r .eventId`,
 		setup: func(a *app, fs *flag.FlagSet) action {
@@ -225,7 +225,7 @@ func (c *accountCmd) pause(ctx context.Context, err error) bool {
 		return false
 	}
 	wait := min(cmp.Or(e.RetryAfter, 5*time.Second), maxPause)
-	c.note("%s; going on in %v", oneLine(err.Error()), wait.Round(time.Second))
+	c.note("%s; continuing in %v", oneLine(err.Error()), wait.Round(time.Second))
 	select {
 	case <-time.After(wait):
 		return true

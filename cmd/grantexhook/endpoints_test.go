@@ -160,7 +160,7 @@ func TestDeliveriesGoOn(t *testing.T) {
 		for i := range all {
 			require.Equal(t, 1, strings.Count(r.stdout, fmt.Sprintf(`"evt_%d"`, i)))
 		}
-		require.Equal(t, strings.Repeat("the API answered 429: Slow down; going on in 42s\n", 7), r.stderr)
+		require.Equal(t, strings.Repeat("the API answered 429: Slow down; continuing in 42s\n", 7), r.stderr)
 		require.Equal(t, 7*42*time.Second, time.Since(start))
 	})
 }
@@ -288,7 +288,7 @@ func TestSecretThatCouldNotBeWritten(t *testing.T) {
 	var stderr bytes.Buffer
 	status := run(t.Context(), []string{"endpoints", "create", "http://h"}, func(name string) string { return s.env[name] }, nil, brokenPipe{}, &stderr)
 	require.Equal(t, exitFailed, status)
-	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS, and start over\n")
+	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: run 'grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS' and start over\n")
 }
 
 // TestCommandsNeedAKey covers every command that calls the API.

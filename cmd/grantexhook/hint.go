@@ -64,16 +64,16 @@ func (c *courier) hint(a sender.Attempt) string {
 	case a.Status == http.StatusUnauthorized:
 		return c.unauthorizedHint()
 	case a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed:
-		return "is the path right? a receiver takes POST, by default at " + defaultPath
+		return "is the path right? 'grantexhook listen' expects POST to " + defaultPath
 	case a.Status >= 300 && a.Status < 400:
-		return "Grantex follows no redirect: is the URL right, to the slash at its end?"
+		return "Grantex doesn't follow redirects: is the URL right, up to the slash at its end?"
 	case a.Status == http.StatusBadRequest && wantsTLS(a.Excerpt):
 		return httpsHint
 	}
 	return "the receiver's log says more"
 }
 
-const httpsHint = "does the receiver speak https? then the URL begins with https://"
+const httpsHint = "if the receiver speaks https, the URL must begin with https://"
 
 // wantsTLS recognizes how Go, nginx and Apache answer http at a port for https.
 func wantsTLS(excerpt string) bool {
@@ -101,25 +101,25 @@ func (c *courier) connectionHint(err error) string {
 	op := cmp.Or(network, &net.OpError{}).Op
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "Grantex waits ten seconds for the whole answer"
+		return "Grantex gives up after ten seconds: what is the handler waiting for?"
 	case op == "dial":
-		return "is the receiver running? grantexhook listen is one"
+		return "is the receiver running? 'grantexhook listen' starts one"
 	case otherHost:
 		return "the certificate is another host's: is the host in the URL right?"
 	case notTrusted && invalid.Reason == x509.Expired:
 		return "the certificate is not valid now: renew it, or set the clock of this machine"
 	case notTrusted:
-		return "this machine doesn't trust the certificate: set SSL_CERT_FILE to a file with that of its issuer, or add it to the system's on macOS and Windows"
+		return "this machine doesn't trust the certificate: set SSL_CERT_FILE to a file with the issuer's certificate; on macOS and Windows, add it to the system's"
 	case noHandshake && op == "remote error":
 		return "the receiver ended the handshake; its log says more"
 	case noHandshake:
-		return "does the receiver speak http? then the URL begins with http://"
+		return "if the receiver speaks http, the URL must begin with http://"
 	case errors.Is(err, sender.ErrNotHTTP):
 		return httpsHint
 	case strings.HasPrefix(err.Error(), "malformed HTTP"):
 		return "is the port right? the program that listens there doesn't speak HTTP/1.1"
 	case c.parcel.URL.Scheme == "http" && (errors.Is(err, io.ErrUnexpectedEOF) || op == "read"):
-		return "the receiver hung up: did its handler panic? or does it speak https? then the URL begins with https://"
+		return "the receiver hung up: did its handler panic? " + httpsHint
 	}
 	return "the receiver's log says more"
 }

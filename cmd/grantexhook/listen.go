@@ -69,7 +69,7 @@ func (c *listenCmd) run(ctx context.Context, _ []string) error {
 	}
 	const freePort = "grantexhook listen -addr 127.0.0.1:0 takes any free port"
 	if isTaken(c.addr) {
-		return failed(fmt.Errorf("another program, perhaps your receiver, listens on %s", c.addr), freePort)
+		return failed(fmt.Errorf("another program, perhaps your receiver, is already listening on %s", c.addr), freePort)
 	}
 	socket, err := listenOn(c.addr)
 	if err != nil {

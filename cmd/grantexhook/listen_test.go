@@ -306,6 +306,6 @@ func TestListenAddressTaken(t *testing.T) {
 	defer cancel()
 	r := withSecret().run(ctx, "listen", "-addr", taken.Addr().String())
 	require.Equal(t, exitFailed, r.status)
-	require.Equal(t, "grantexhook: another program, perhaps your receiver, listens on "+taken.Addr().String()+"\n"+
+	require.Equal(t, "grantexhook: another program, perhaps your receiver, is already listening on "+taken.Addr().String()+"\n"+
 		"hint: grantexhook listen -addr 127.0.0.1:0 takes any free port\n", r.stderr)
 }

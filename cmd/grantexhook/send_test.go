@@ -98,7 +98,7 @@ func TestSendRedirected(t *testing.T) {
 		r := withSecret().run(t.Context(), "send", "grant.created", s.URL)
 		s.Close()
 		require.Equal(t, exitFailed, r.status, status)
-		require.Equal(t, redirected, strings.Contains(r.stderr, "Grantex follows no redirect"), "%d: %s", status, r.stderr)
+		require.Equal(t, redirected, strings.Contains(r.stderr, "Grantex doesn't follow redirects"), "%d: %s", status, r.stderr)
 	}
 }
 
