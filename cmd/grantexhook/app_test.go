@@ -64,6 +64,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no events", nil, "send -count 0 grant.created http://h", "-count must be at least 1"},
 		{"time without a timestamp", nil, "send -legacy -at -1m grant.created http://h", "mutually exclusive"},
 		{"milliseconds", nil, "send -at 1795434598000 grant.created http://h", "milliseconds"},
+		{"no unit", nil, "send -at -600 grant.created http://h", "is a unit missing, as in -10m?"},
 		{"no time", nil, "send -at yesterday grant.created http://h", "is not a time"},
 		{"no data", nil, "send -data - x.y http://h", "the data is not JSON"},
 		{"path without a slash", nil, "listen -path hook", "must begin with /"},
@@ -102,6 +103,8 @@ func TestFlagsAnywhere(t *testing.T) {
 	}
 	r := session{}.run(t.Context(), "send", "--", "-count", "0")
 	require.Contains(t, r.stderr, "must begin with http", "after -- there are no flags")
+	r = session{}.run(t.Context(), "send", "--", "grant.created", "-count")
+	require.Contains(t, r.stderr, "must begin with http", "not even after another argument")
 }
 
 func TestSecretFromFiles(t *testing.T) {
@@ -124,6 +127,9 @@ func TestSecretFromFiles(t *testing.T) {
 	text, err := readSetting(file)
 	require.NoError(t, err)
 	require.Equal(t, testSecret, text, "without the byte order mark")
+	require.NoError(t, os.WriteFile(file, []byte(" "+testSecret), 0o600))
+	_, err = (&app{}).secret(file)
+	require.ErrorContains(t, err, "white space around it", "only a newline is usual in a file")
 	for name, content := range map[string]string{"is empty": "\uFEFF\n", "is in UTF-16": "\xff\xfes\x00"} {
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
 		_, err = readSetting(file)

@@ -144,7 +144,7 @@ func (c *accountCmd) rotate(ctx context.Context, args []string) error {
 		return err
 	}
 	c.note("next: let the receiver accept both secrets; wait until 'grantexhook deliveries -status pending %s'", printable(args[0]))
-	c.note("shows nothing older than the twin; then 'grantexhook endpoints delete %s'", printable(args[0]))
+	c.note("shows no delivery older than the twin; then 'grantexhook endpoints delete %s'", printable(args[0]))
 	return nil
 }
 

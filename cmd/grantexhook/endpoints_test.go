@@ -288,7 +288,8 @@ func TestSecretThatCouldNotBeWritten(t *testing.T) {
 	var stderr bytes.Buffer
 	status := run(t.Context(), []string{"endpoints", "create", "http://h"}, func(name string) string { return s.env[name] }, nil, brokenPipe{}, &stderr)
 	require.Equal(t, exitFailed, status)
-	require.Contains(t, stderr.String(), "broken pipe\nhint: the secret is lost: run 'grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS' and start over\n")
+	require.Contains(t, stderr.String(), "broken pipe\n"+
+		"hint: the secret is lost: run 'grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS' and start over\n")
 }
 
 // TestCommandsNeedAKey covers every command that calls the API.

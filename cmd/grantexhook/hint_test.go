@@ -84,8 +84,8 @@ func TestSendHints(t *testing.T) {
 		want            []string // on stderr
 	}{
 		{"self-signed", "", secure.URL + "/hook", []string{"SSL_CERT_FILE"}},
-		{"https where http is", "", strings.Replace(plain.URL, "http:", "https:", 1) + "/hook", []string{"the URL must begin with http://"}},
-		{"http where https is", "", strings.Replace(secure.URL, "https:", "http:", 1) + "/hook", []string{"the URL must begin with https://"}},
+		{"https where http is", "", strings.Replace(plain.URL, "http:", "https:", 1) + "/hook", []string{"must begin with http://"}},
+		{"http where https is", "", strings.Replace(secure.URL, "https:", "http:", 1) + "/hook", []string{"must begin with https://"}},
 		{"wrong path", "", plain.URL + "/hooks", []string{"is the path right?"}},
 		{"wrong method", "", plain.URL + "/get", []string{"is the path right?"}},
 		{"encoded again", "", plain.URL + "/reencoded", []string{"and the right time? if so, was the body", "grantexhook verify"}},
@@ -132,13 +132,13 @@ func TestHint(t *testing.T) {
 		{"untrusted", "https", sender.Attempt{Err: untrusted(x509.UnknownAuthorityError{})}, "SSL_CERT_FILE"},
 		{"expired", "https", sender.Attempt{Err: untrusted(x509.CertificateInvalidError{Reason: x509.Expired})}, "not valid now"},
 		{"client's certificate", "https", sender.Attempt{Err: &sender.HandshakeError{Err: alert}}, "ended the handshake"},
-		{"hung up in the handshake", "https", sender.Attempt{Err: &sender.HandshakeError{Err: io.EOF}}, "the URL must begin with http://"},
-		{"TLS alert", "http", sender.Attempt{Err: sender.ErrNotHTTP}, "the URL must begin with https://"},
-		{"reset", "http", sender.Attempt{Err: &net.OpError{Op: "read", Err: errors.New("reset")}}, "the URL must begin with https://"},
+		{"hung up in the handshake", "https", sender.Attempt{Err: &sender.HandshakeError{Err: io.EOF}}, "must begin with http://"},
+		{"TLS alert", "http", sender.Attempt{Err: sender.ErrNotHTTP}, "must begin with https://"},
+		{"reset", "http", sender.Attempt{Err: &net.OpError{Op: "read", Err: errors.New("reset")}}, "must begin with https://"},
 		{"not HTTP", "http", sender.Attempt{Err: errors.New(`malformed HTTP response "SSH-2.0-OpenSSH_9"`)}, "is the port right?"},
 		{"hung up", "https", sender.Attempt{Err: io.ErrUnexpectedEOF}, "the receiver's log says more"},
-		{"nginx", "http", sender.Attempt{Status: 400, Excerpt: "<title>400 The plain HTTP request was sent to HTTPS port</title>"}, "the URL must begin with https://"},
-		{"Apache", "http", sender.Attempt{Status: 400, Excerpt: "You're speaking plain HTTP to an SSL-enabled server port."}, "the URL must begin with https://"},
+		{"nginx", "http", sender.Attempt{Status: 400, Excerpt: "<title>400 The plain HTTP request was sent to HTTPS port</title>"}, "must begin with https://"},
+		{"Apache", "http", sender.Attempt{Status: 400, Excerpt: "You're speaking plain HTTP to an SSL-enabled server port."}, "must begin with https://"},
 		{"another 400", "http", sender.Attempt{Status: 400, Excerpt: "bad"}, "the receiver's log says more"},
 	}
 	for _, tt := range tests {

@@ -127,7 +127,7 @@ func (c *listenCmd) introduce(addr net.Addr, secret string, made bool) {
 	c.note("listening on %s", &to)
 	c.note("send to it from another terminal:")
 	if made {
-		c.note("  export GRANTEX_WEBHOOK_SECRET=%s  # made for this run, since none was set", secret)
+		c.note("  export GRANTEX_WEBHOOK_SECRET=%s  # made for this run, since no secret was set", secret)
 	}
 	c.note("  grantexhook send %s %s", grantexhook.TypeGrantCreated, &to)
 }

@@ -198,4 +198,8 @@ func TestSendInterrupted(t *testing.T) {
 		require.Equal(t, exitFailed, r.status)
 		golden(t, "send-interrupted", r.String())
 	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := withSecret().run(ctx, "send", "-retry", "-id", "evt_1", "grant.created", "http://127.0.0.1:1/")
+	require.Equal(t, "grantexhook: 0 of 1 events delivered\n", r.stderr, "it doesn't retry")
 }

@@ -211,6 +211,8 @@ func TestVerifyClock(t *testing.T) {
 	r = verify(t, testSecret, testBody, "-signature-v2", sign(testSecret, "9223372036854775807."+testBody), "-timestamp", "9223372036854775807", "-any-time")
 	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.stdout, "is in milliseconds")
+	r = verify(t, testSecret, testBody, "-signature-v2", v2, "-timestamp", "9223372036854775807", "-json")
+	require.NotContains(t, r.stdout, "sentAt", "it's not a time")
 }
 
 func TestVerifyJSON(t *testing.T) {
@@ -244,6 +246,12 @@ func TestVerifyHeaderTwice(t *testing.T) {
 	r := verify(t, testSecret, testBody, "-signature", legacy, "-signature", legacy)
 	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.stdout, "wrong: X-Grantex-Signature appears more than once")
+}
+
+// TestVerifyTrimsHeaders checks that white space from a paste does no harm.
+func TestVerifyTrimsHeaders(t *testing.T) {
+	r := verify(t, testSecret, testBody, "-signature", " "+sign(testSecret, testBody)+"\n")
+	require.Equal(t, exitDone, r.status, r)
 }
 
 // TestVerifyIsBounded checks that a hostile request costs little.
