@@ -197,8 +197,8 @@ func TestTwoEndpointsOnOneURL(t *testing.T) {
 
 func TestSlowHandlers(t *testing.T) {
 	const (
-		hungUp10 = "grantexhook: no whole answer within 10s: context deadline exceeded (took 10s)"
-		hungUp1  = "grantexhook: no whole answer within 1s: context deadline exceeded (took 1s)"
+		hungUp10 = "grantexhook: timed out after 10s: context deadline exceeded (took 10s)"
+		hungUp1  = "grantexhook: timed out after 1s: context deadline exceeded (took 1s)"
 	)
 	tests := []struct {
 		name    string

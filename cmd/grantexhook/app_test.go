@@ -67,6 +67,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no unit", nil, "send -at -600 grant.created http://h", "is a unit missing, as in -10m?"},
 		{"no time", nil, "send -at yesterday grant.created http://h", "is not a time"},
 		{"no data", nil, "send -data - x.y http://h", "the data is not JSON"},
+		{"path with a query", nil, "listen -path /hook?x", "must not contain ?"},
 		{"path without a slash", nil, "listen -path hook", "must begin with /"},
 		{"no types", nil, "forward -types , http://h", "-types names no type"},
 		{"no receiver", nil, "forward h", "must begin with http"},

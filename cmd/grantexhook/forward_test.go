@@ -307,6 +307,7 @@ func TestForwardLargeEvent(t *testing.T) {
 		r := forward(t, t.Context(), api, rec)
 		require.Contains(t, r.stderr, "an event of 1048577 bytes is skipped: more than 1048576 are not kept\n")
 		require.Contains(t, r.stderr, "2 of 3 events delivered\n")
+		require.Equal(t, 1, strings.Count(r.stderr, "connected\n"), "it stays connected")
 		require.ElementsMatch(t, []string{largest, body("evt_2", "grant.created")}, rec.bodies)
 	})
 }

@@ -124,7 +124,7 @@ func (p *Parcel) attempt(ctx context.Context, cut bool) Attempt {
 	a := Attempt{At: time.Now()}
 	a.Status, a.Excerpt, a.Err = p.exchange(ctx, a.At.Add(p.Skew), cut)
 	if a.Err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		a.Err = fmt.Errorf("grantexhook: no whole answer within %v: %w", timeout, context.DeadlineExceeded)
+		a.Err = fmt.Errorf("grantexhook: timed out after %v: %w", timeout, context.DeadlineExceeded)
 	}
 	a.Took = time.Since(a.At)
 	return a
