@@ -534,10 +534,11 @@ func TestTimeGiven(t *testing.T) {
 				var store spyStore
 				d := grantexhook.Dispatcher{Store: &store, Timeout: test.timeout}
 				var left time.Duration
+				var given context.Context
 				onAll(&d, func(ctx context.Context, _ any) error {
 					at, ok := ctx.Deadline()
 					require.True(t, ok)
-					left = time.Until(at)
+					left, given = time.Until(at), ctx
 					return nil
 				})
 				ctx := t.Context()
@@ -548,6 +549,7 @@ func TestTimeGiven(t *testing.T) {
 				}
 				require.NoError(t, test.via(ctx, t, &d))
 				require.Equal(t, test.want, left)
+				require.ErrorIs(t, given.Err(), context.Canceled, "what the handler left behind must end")
 				require.Equal(t, "Claim Done", store.methods())
 				require.Equal(t, test.want, store.calls[0].left, "Claim must end in time as well")
 				require.Equal(t, test.lease, store.calls[0].time)

@@ -2,9 +2,11 @@ package grantexhook
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 )
@@ -93,6 +95,21 @@ func TestMemoryStoreForgetsSettledClaims(t *testing.T) {
 	}
 	require.Len(t, s.claimed, 1)
 	require.Equal(t, 50, remembered(t, &s))
+}
+
+// A forgotten entry doesn't stay in the array of its queue.
+func TestMemoryStoreFreesWhatItForgets(t *testing.T) {
+	var s MemoryStore
+	for _, id := range []string{"a", "b", "c", "d"} {
+		s.Claim(t.Context(), id, time.Hour)
+	}
+	forgotten := weak.Make(s.entries["a"])
+	s.Release(t.Context(), "a", s.entries["a"].token)
+	s.Claim(t.Context(), "b", time.Hour) // sweeps, but doesn't add an entry
+	require.Len(t, s.claimed, 3)
+	runtime.GC()
+	require.Nil(t, forgotten.Value())
+	runtime.KeepAlive(&s)
 }
 
 // Entries that are kept for long don't keep expired ones from being forgotten.
