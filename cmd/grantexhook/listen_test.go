@@ -153,6 +153,8 @@ func TestListenJSON(t *testing.T) {
 	}
 	require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: []byte("{\n \"id\": \"1\",\r\n \"type\": \"<\"\n}")}))
 	want.WriteString(`{"id":"1","type":"<"}` + "\n")
+	require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: []byte(`{ "id":"2", "type":"x" }`)}))
+	want.WriteString(`{ "id":"2", "type":"x" }` + "\n")
 	l.end(t)
 	require.Equal(t, want.String(), l.stdout.String())
 }

@@ -232,6 +232,7 @@ func TestExplainFindsNothing(t *testing.T) {
 	require.Empty(t, diagnose.Explain(signed(testBody), []byte(testBody), "another"))
 	require.Empty(t, diagnose.Explain(signed(testBody), []byte(testBody), testSecret), "it's right")
 	require.Empty(t, diagnose.Explain(http.Header{}, nil, ""))
+	require.Empty(t, diagnose.Explain(signed(strings.ReplaceAll(testBody, "é", "Ã©")), []byte(testBody), testSecret), "the body isn't Latin-1")
 }
 
 // TestExplainIsBounded checks that no input costs much.
