@@ -1,6 +1,8 @@
 package diagnose
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -44,4 +46,19 @@ func TestSearchEnds(t *testing.T) {
 func TestClaimsAreFew(t *testing.T) {
 	h := http.Header{grantexhook.HeaderSignature: make([]string, 400)}
 	require.Len(t, claims(h, grantexhook.HeaderSignature), 3)
+}
+
+func TestSecretsAreFew(t *testing.T) {
+	require.Len(t, secrets("export A=\"b='%41QUJD\\n' # c\"; //\u200b\n"), 64)
+}
+
+// TestIndentedSize checks that the bound is one, wherever the depth is.
+func TestIndentedSize(t *testing.T) {
+	deep := strings.Repeat("[", 50) + "[]" + strings.Repeat(",1", 500) + strings.Repeat("]", 50)
+	for _, body := range []string{deep, `["\"",` + deep + `]`, `["\\",` + deep + `]`, `{"a":{},"b":` + deep + `}`} {
+		var b bytes.Buffer
+		require.NoError(t, json.Indent(&b, []byte(body), "", "    "))
+		require.GreaterOrEqual(t, indentedSize([]byte(body), 4), b.Len(), body)
+		require.Less(t, indentedSize([]byte(body), 4), 2*b.Len(), body)
+	}
 }
