@@ -1,5 +1,5 @@
 // Package hooktest tests webhook handlers with the requests that Grantex would
-// send. It needs neither Grantex nor a network, and it adds no dependency: it
+// send. It needs neither Grantex nor a network. It adds no dependency: it
 // imports only grantexhook and the standard library.
 //
 // A handler behind the middleware needs a signed request:

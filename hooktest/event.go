@@ -26,11 +26,12 @@ type Event struct {
 	// Type is the event's type: Data's if empty. Set it for a type without a payload.
 	Type string
 
-	// CreatedAt is written in UTC with milliseconds. If it's zero, it is the time of
-	// each use.
+	// CreatedAt is written in UTC with milliseconds. If it's zero, each use gets the
+	// current time.
 	CreatedAt time.Time
 
-	// Data is the payload, an empty object if nil. It can't be an Event or a [Raw].
+	// Data is the payload. If it's nil, the event has an empty object. It can't be an
+	// Event or a [Raw].
 	Data grantexhook.Payload
 
 	// NewFields adds unknown fields to the envelope and to the data, as a later

@@ -15,11 +15,11 @@ import (
 )
 
 // NewRequest returns the request with which Grantex would deliver p now, signed with
-// secret. Its path is "/". For another path, or a request that is wrong in some way,
-// use the method of a [Sender].
+// secret. Its path is "/". For another path or a request that is wrong in some way, use
+// the method of a [Sender].
 //
-// You can pass the request to a handler, with a [net/http/httptest.ResponseRecorder],
-// or to an [http.Client]. Its body is chunked and has no Content-Length. A client
+// You can pass the request to a handler with a [net/http/httptest.ResponseRecorder], or
+// to an [http.Client]. Its body is chunked and has no Content-Length. A client
 // won't send it again after a redirect. As a client requires, RequestURI is empty and
 // URL is absolute, unlike in a request from a server.
 //

@@ -16,8 +16,8 @@ import (
 
 // A Sender delivers events to a handler or a URL as Grantex does. It sends a POST with
 // a chunked body, allows ten seconds for the whole exchange and doesn't follow
-// redirects. Without a 2xx status it retries, whatever Retry-After says, and makes up
-// to five attempts. They begin 60, 90, 150 and 270 seconds after one another, as
+// redirects. Without a 2xx status it retries, whatever Retry-After says. It makes up to
+// five attempts, which begin 60, 90, 150 and 270 seconds after one another. That was
 // measured with one process of Grantex. See Soonest for the minimum.
 //
 // All attempts have the same body. Each has a new timestamp, V2 signature and
@@ -56,8 +56,8 @@ type Sender struct {
 	// to this.
 	Soonest bool
 
-	// Legacy leaves out the timestamp and the V2 signature, like a Grantex older than
-	// 2026-08-13, or like an attacker who replays a delivery without them.
+	// Legacy leaves out the timestamp and the V2 signature. A Grantex older than
+	// 2026-08-13 does that, and so does an attacker who replays a delivery.
 	Legacy bool
 
 	// Skew is how far the Sender's clock is ahead of the test's. It's behind if
