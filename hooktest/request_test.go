@@ -106,6 +106,9 @@ func TestNewRequest(t *testing.T) {
 		require.NoError(t, v.Verify(r.Header, body))
 		r.Header.Del(grantexhook.HeaderSignatureV2)
 		require.NoError(t, v.Verify(r.Header, body), "both signatures match")
+
+		r = hooktest.Sender{Secret: secret, Skew: -time.Minute}.NewRequest(t, revoked)
+		require.Equal(t, "946684740", r.Header.Get(grantexhook.HeaderTimestamp), "the clock is behind")
 	})
 }
 

@@ -13,7 +13,7 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{"id":"evt_1","type":"grant.created","createdAt":"2026-11-23T12:01:56.867Z","data":{}}`,
 		`{"id":"evt_1","type":"a.b","nul":"\u0000","nul":1e999}`, `{"ID":"evt_1","TYPE":"a.b"}`, "{\"id\":\"\xff\",\"type\":\"\xff\"}",
-		`1795564800.{"id":"evt_1","type":"a.b"}`, `{"id":1,"type":"a.b"}`, `{"id":"evt_1"}`, `[]`, `null`, ``,
+		`{"id":"evt\u0000","type":"a\u0000"}`, `1795564800.{"id":"evt_1","type":"a.b"}`, `{"id":1,"type":"a.b"}`, `{"id":"evt_1"}`, `[]`, `null`, ``,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -25,6 +25,7 @@ func FuzzParse(f *testing.F) {
 		}
 		require.NotEmpty(t, e.ID)
 		require.NotEmpty(t, e.Type)
+		require.NotContains(t, e.ID+e.Type, "\x00", "PostgreSQL can't store it")
 		encoded, err := json.Marshal(e)
 		require.NoError(t, err)
 		var back event
