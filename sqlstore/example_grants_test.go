@@ -54,11 +54,14 @@ SELECT CAST($1 AS text) = '' OR EXISTS (
 // A grant without a row counts as active, and so does an expired one. A session must
 // end when its token expires.
 func Example_grants() {
-	var db *sql.DB                                                                // the database
-	var store *sqlstore.Store                                                     // from New, with db
-	if _, err := db.ExecContext(context.Background(), createGrants); err != nil { // in your migration
+	var db *sql.DB            // the database
+	var store *sqlstore.Store // from New, with db
+
+	// In your migration:
+	if _, err := db.ExecContext(context.Background(), createGrants); err != nil {
 		log.Fatal(err)
 	}
+
 	d := grantexhook.Dispatcher{Store: store}
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantCreated]) error {
 		return store.Tx(ctx, e.ID, func(tx *sql.Tx) error {

@@ -36,7 +36,7 @@ func (c *checker) wantOneWinner(id string, end time.Time) {
 			case err != nil:
 				return err
 			case found == done:
-				return fmt.Errorf("Claim found %q done, want free or held", id)
+				return fmt.Errorf("%q was done, want free or held", id)
 			case found == free:
 				wins.Add(1)
 			}
