@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -543,6 +544,7 @@ func TestMiddlewareCutsOffASlowBody(t *testing.T) {
 				require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 				require.Equal(t, test.want, time.Since(start))
 				require.Equal(t, grantexhook.ReasonUnreadable, rec.refused[0].reason)
+				require.ErrorIs(t, rec.refused[0].err, os.ErrDeadlineExceeded)
 				require.Zero(t, rec.spy.calls)
 			})
 		})
