@@ -16,11 +16,10 @@ import (
 )
 
 // maxBody is enough for thousands of endpoints, or for a page of deliveries to the
-// longest of URLs.
+// longest URLs.
 const maxBody = 1 << 20
 
-// call sends a request and decodes the response. A response that isn't complete is an
-// error.
+// call sends a request and decodes the response. An incomplete response is an error.
 func call[T any](ctx context.Context, c *Client, method, path string, body []byte, complete func(T) bool) (T, error) {
 	var out, zero T
 	text, err := c.do(ctx, method, path, body)
@@ -51,7 +50,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]by
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case resp.StatusCode > 299:
-		return nil, newError(resp, text, string(c.APIKey)) // as much of it as could be read
+		return nil, newError(resp, text, string(c.APIKey)) // with as much text as could be read
 	case err != nil:
 		return nil, c.failed(fmt.Errorf("%s %s: reading the response: %w", method, path, err))
 	case len(text) > maxBody:
@@ -82,8 +81,8 @@ func (c *Client) request(ctx context.Context, method, path string, body []byte) 
 	return req, nil
 }
 
-// send sends a request once. It returns any response with a final status, as long as
-// no redirect was followed on the way.
+// send sends a request once. It returns any response with a final status, unless the
+// Transport followed a redirect.
 func (c *Client) send(h *http.Client, req *http.Request) (*http.Response, error) {
 	var conn connection
 	resp, err := h.Do(req.WithContext(conn.watch(req.Context())))
@@ -96,7 +95,7 @@ func (c *Client) send(h *http.Client, req *http.Request) (*http.Response, error)
 	switch call := req.Method + " " + req.URL.RequestURI(); {
 	case resp.StatusCode < 200: // the body of a 101 is the connection, which never ends and ignores the context
 		failed = c.failed(fmt.Errorf("%s: unexpected status %d; is Client.BaseURL right?", call, resp.StatusCode))
-	case resp.Request != nil && resp.Request.Response != nil: // set if a client within the Transport followed a redirect
+	case resp.Request != nil && resp.Request.Response != nil: // set if a client inside the Transport followed a redirect
 		failed = c.failed(fmt.Errorf("%s: Client.HTTPClient followed a redirect; configure it to return redirects", call))
 		failed.lasting = true
 	default:
@@ -106,11 +105,11 @@ func (c *Client) send(h *http.Client, req *http.Request) (*http.Response, error)
 	return nil, failed
 }
 
-// A callError is a call that got no response, or a response of no use.
+// A callError reports a call that got no response, or an unusable one.
 type callError struct {
 	text    string
-	cause   error // has no Unwrap, since its text isn't clean
-	unheard bool  // for certain
+	cause   error // not returned by Unwrap, since its text isn't clean
+	unheard bool  // the request certainly didn't arrive
 	lasting bool  // until the Client is changed
 }
 
@@ -123,9 +122,8 @@ func (c *Client) failed(err error) *callError {
 	return &callError{text: clean("grantexapi: "+err.Error(), string(c.APIKey), maxLine), cause: err}
 }
 
-// mayPass reports whether a call that failed may succeed when it's repeated. A call
-// that never became a request, or that the API rejected for what it asks, would only
-// fail again.
+// mayPass reports whether a failed call may succeed when it's retried. It can't if the
+// call never became a request, or if the API rejected what it asks for.
 func mayPass(err error) bool {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)

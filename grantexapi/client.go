@@ -24,7 +24,7 @@ const (
 	// maxHeader is far more than the API sends.
 	maxHeader = 64 << 10
 
-	// redacted stands where a key or a secret was, as in [grantexhook.Secret].
+	// redacted replaces a key or a secret, as in [grantexhook.Secret].
 	redacted = "[redacted]"
 )
 
@@ -32,20 +32,20 @@ const (
 // ready to use once APIKey is set, and safe for concurrent use as long as its fields
 // don't change. Printed, logged or encoded, it shows neither its APIKey nor a BaseURL
 // that isn't valid. The exceptions are fmt's verbs %p and %w, encoding/gob, and the
-// limits of [grantexhook.Secret] for a struct of yours that holds or embeds a Client.
+// limits of [grantexhook.Secret] for your own struct that holds or embeds a Client.
 type Client struct {
 	// APIKey is the key of the account. It consists of letters, digits and "-._~+/",
 	// with "=" only at its end (RFC 6750, section 2.1).
 	APIKey grantexhook.Secret
 
-	// BaseURL is where the API is, without "/v1": https://api.grantex.dev if empty. It
-	// may have a path. With http, the APIKey crosses the network in the clear.
+	// BaseURL is the address of the API, without "/v1": https://api.grantex.dev if empty.
+	// It may have a path. Over http, the APIKey crosses the network in the clear.
 	BaseURL string
 
-	// HTTPClient sends the requests. If it's nil, http.DefaultTransport does. A call may
-	// then take 30 seconds, and the headers of a response 64 KiB. With an HTTPClient of
-	// yours, its Timeout or the context should bound a call. Events ignores Timeout in
-	// either case. CheckRedirect is never called, since no redirect is followed.
+	// HTTPClient sends the requests. If it's nil, http.DefaultTransport does, and a call
+	// is limited to 30 seconds and 64 KiB of response headers. If you set HTTPClient, its
+	// Timeout or the context should bound each call. Events always ignores Timeout.
+	// CheckRedirect is never called, since redirects aren't followed.
 	//
 	// List, Delete and Deliveries may be retried, for example by
 	// github.com/hashicorp/go-retryablehttp:
@@ -54,14 +54,14 @@ type Client struct {
 	//	rc.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	//	c.HTTPClient = rc.StandardClient()
 	//
-	// Without the second line it follows redirects, and takes the APIKey to other
+	// Without the second line it follows redirects, and takes the APIKey along to other
 	// ports, to subdomains and from https to http. Create, Rotate and Events must not
 	// be retried. Call them on a second Client whose HTTPClient doesn't retry.
 	HTTPClient *http.Client
 }
 
-// Format implements [fmt.Formatter]. Without it, fmt would show the APIKey of a Client
-// behind a pointer in a slice under %s and %q.
+// Format implements [fmt.Formatter]. Without it, %s and %q would show the APIKey of a
+// Client in a slice of pointers.
 func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.text()) }
 
 // MarshalText implements [encoding.TextMarshaler]. Without it, encoding/json and slog
@@ -76,8 +76,8 @@ func (c Client) text() string {
 	return fmt.Sprintf("grantexapi.Client{BaseURL: %s, APIKey: %s}", base, redacted)
 }
 
-// base returns the BaseURL without a slash at its end. Its error doesn't quote the
-// BaseURL, which may be an API key in the wrong place.
+// base returns the BaseURL without a trailing slash. Its error doesn't quote the
+// BaseURL, which may be a misplaced API key.
 func (c *Client) base() (string, error) {
 	u, err := url.Parse(cmp.Or(c.BaseURL, defaultBaseURL))
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" ||
@@ -107,8 +107,8 @@ func (c *Client) checkKey() error {
 	return nil
 }
 
-// http returns a client that follows no redirect. A 307 or 308 would repeat a POST,
-// and the APIKey is only for the API.
+// http returns a client that doesn't follow redirects. A 307 or 308 would repeat a
+// POST, and the APIKey is only for the API.
 func (c *Client) http() *http.Client {
 	h := http.Client{Timeout: callTimeout, Transport: transport()}
 	if c.HTTPClient != nil {
@@ -118,8 +118,8 @@ func (c *Client) http() *http.Client {
 	return &h
 }
 
-// transport returns the Transport of a nil HTTPClient: http.DefaultTransport with less
-// room for headers, or as it is if a program has put another type there.
+// transport returns the Transport of a nil HTTPClient: http.DefaultTransport with a
+// lower limit for headers, or unchanged if the program has set another type.
 var transport = func() http.RoundTripper {
 	if _, ok := http.DefaultTransport.(*http.Transport); !ok {
 		return http.DefaultTransport

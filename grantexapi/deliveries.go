@@ -36,26 +36,25 @@ type Delivery struct {
 	DeliveredAt time.Time `json:"deliveredAt,omitzero"` // zero if it wasn't delivered
 }
 
-// Deliveries returns the deliveries to an endpoint, the newest first. status is one of
-// the Status constants, or "" for all. Deliveries fetches the first page of a hundred
-// when the loop begins, and each further page when the loop gets there. Only ctx
-// bounds a list that grows faster than it's read.
+// Deliveries returns the deliveries to an endpoint, newest first. status is one of the
+// Status constants, or "" for all. Deliveries fetches each page of a hundred when the
+// loop reaches it. Only ctx bounds a list that grows faster than it's read.
 //
-// An error is yielded with a zero Delivery. If your loop returns at the first error,
-// you can skip the rest of this paragraph. If it goes on, Deliveries fetches the same
-// page again, so the error itself neither skips nor repeats a delivery. Deliveries
-// doesn't wait before it does so. Your loop should, as the example does: for
-// [Error].RetryAfter, or for a few seconds if RetryAfter is zero. Errors that may pass
-// are a broken connection, a response that isn't the expected JSON, and the statuses
-// 408, 425, 429 and 5xx. An empty page is one too if its total counts deliveries that
-// should be on it, which can happen when the list changes at that moment. After any
-// other error the sequence ends, since the same request would only fail again: ctx has
-// ended, an argument or a field of the Client is invalid, or the API returned another
-// 4xx or a redirect.
+// An error is yielded with a zero Delivery. If your loop stops at the first error, you
+// can skip the rest of this paragraph. If it continues after a temporary error,
+// Deliveries fetches the same page again, so the error itself neither skips nor repeats
+// a delivery. Deliveries doesn't wait before that. Your loop should, as the example
+// does: for [Error].RetryAfter, or for a few seconds if RetryAfter is zero. Temporary
+// errors are a broken connection, a response that isn't the expected JSON, and the
+// statuses 408, 425, 429 and 5xx. Another is an empty page whose total counts
+// deliveries that should be on it, which can happen when the list changes at that
+// moment. After any other error the sequence ends, since the same request would only
+// fail again: ctx has ended, an argument or a field of the Client is invalid, or the
+// API returned another 4xx or a redirect.
 //
 // The list may change between two pages. New deliveries push others to the next page,
 // where they appear a second time, so compare IDs. When the status of a delivery
-// changes, it drops out of a list with the old status. The ones after it move up, and
+// changes, it drops out of a list with the old status. Later deliveries move up, and
 // those that move to a page you've already read are missed. An empty sequence means
 // there were no deliveries.
 func (c *Client) Deliveries(ctx context.Context, endpointID, status string) iter.Seq2[Delivery, error] {
@@ -92,7 +91,7 @@ func (c *Client) deliveries(ctx context.Context, endpointID, status string, page
 		return deliveryPage{}, fmt.Errorf(`grantexapi: unknown delivery status %q; use StatusPending, StatusDelivered, StatusFailed, or "" for all`, status)
 	}
 	query := url.Values{"page": {strconv.Itoa(page)}, "pageSize": {strconv.Itoa(pageSize)}}
-	if status != "" { // the API refuses an empty one
+	if status != "" { // the API rejects an empty one
 		query.Set("status", status)
 	}
 	path += "/deliveries?" + query.Encode()

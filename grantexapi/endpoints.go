@@ -13,20 +13,20 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// An Endpoint is a URL to which Grantex delivers events of some types. Printed, logged
-// or encoded, it doesn't show its Secret. The exceptions are fmt's verbs %p and %w,
-// encoding/gob, and the other limits of [grantexhook.Secret]. A struct of yours that
-// embeds an Endpoint prints as the Endpoint alone.
+// An Endpoint is a URL to which Grantex delivers events of certain types. Printed,
+// logged or encoded, it doesn't show its Secret. The exceptions are fmt's verbs %p and
+// %w, encoding/gob, and the other limits of [grantexhook.Secret]. If your own struct
+// embeds an Endpoint, it prints as the Endpoint alone.
 type Endpoint struct {
 	ID        string             `json:"id"`
 	URL       string             `json:"url"`
-	Events    []string           `json:"events"`           // the types of events to deliver
+	Events    []string           `json:"events"`           // the event types to deliver
 	Secret    grantexhook.Secret `json:"secret,omitempty"` // only from Create and Rotate
 	CreatedAt time.Time          `json:"createdAt"`
 }
 
-// Format implements [fmt.Formatter] and prints e like any struct. Without it, fmt
-// would show the Secret of an Endpoint behind a pointer in a slice under %s.
+// Format implements [fmt.Formatter] and prints e like any struct. Without it, %s would
+// show the Secret of an Endpoint in a slice of pointers.
 func (e Endpoint) Format(f fmt.State, verb rune) {
 	type whole = Endpoint
 	type Endpoint whole // has no methods, and the right name for %#v
@@ -36,17 +36,17 @@ func (e Endpoint) Format(f fmt.State, verb rune) {
 // Create creates an endpoint at a URL for events of these types, for example the types
 // that [grantexhook.Dispatcher.Types] returns. Grantex shows the Secret only this once.
 // Store string(e.Secret) right away: encoding or printing the Endpoint writes
-// "[redacted]". Only the ID and the Secret must be in the response. A field that can't
-// be decoded is left zero.
+// "[redacted]" instead. The response must contain the ID and the Secret. Any other
+// field that can't be decoded is left zero.
 //
 // Create never retries: a second request would create a second endpoint. The error
 // matches [ErrMaybeCreated] if the request may have arrived and no secret came back,
 // for example if the connection broke or the API returned a 5xx. The same goes for any
-// error of a Transport that doesn't report its connections to net/http/httptrace. With
-// any other error, no endpoint was created.
+// error from a Transport that doesn't report its connections to net/http/httptrace.
+// With any other error, no endpoint was created.
 func (c *Client) Create(ctx context.Context, url string, events ...string) (*Endpoint, error) {
 	if url == "" || len(events) == 0 {
-		return nil, errors.New("grantexapi: Create needs a URL and at least one type of event, such as TypeGrantRevoked")
+		return nil, errors.New("grantexapi: Create needs a URL and at least one event type, such as TypeGrantRevoked")
 	}
 	body, _ := json.Marshal(struct { // strings always encode
 		URL    string   `json:"url"`
@@ -59,7 +59,7 @@ func (c *Client) Create(ctx context.Context, url string, events ...string) (*End
 	return &created.Endpoint, nil
 }
 
-// List returns all endpoints without their secrets, the newest first.
+// List returns all endpoints without their secrets, newest first.
 func (c *Client) List(ctx context.Context) ([]Endpoint, error) {
 	list, err := call(ctx, c, http.MethodGet, "/v1/webhooks", nil, endpointList.complete)
 	return list.Webhooks, err
@@ -74,7 +74,7 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 		return err
 	}
 	text, err := c.do(ctx, http.MethodDelete, path, nil)
-	if err == nil && len(text) > 0 && !json.Valid(text) { // the page of another host
+	if err == nil && len(text) > 0 && !json.Valid(text) { // a page from another host
 		return c.unexpected(http.MethodDelete, path, text)
 	}
 	return err
@@ -95,13 +95,13 @@ func (c *Client) Delete(ctx context.Context, endpointID string) error {
 //     With any other Store, restart.
 //  3. Wait until [Client.Deliveries] of the old endpoint with [StatusPending] yields
 //     no delivery, or on a busy endpoint no delivery older than the twin.
-//     [Client.Delete] would drop those. Look twice if there are more than a hundred,
+//     [Client.Delete] would drop those. Check twice if there are more than a hundred,
 //     since they may move from page to page.
 //  4. Delete the old endpoint. From then on, [grantexhook.VerificationFrom] no longer
 //     reports the SecretIndex of its secret.
 //  5. Drop the old secret in the same way.
 //
-// If [Client.List] has no endpoint with this ID, the error wraps an [*Error] with
+// If [Client.List] returns no endpoint with this ID, the error wraps an [*Error] with
 // StatusCode 404. At the limit of your plan it's an [*Error] with 402. With any error
 // except [ErrMaybeCreated], Rotate changed nothing.
 func (c *Client) Rotate(ctx context.Context, endpointID string) (*Endpoint, error) {
@@ -110,7 +110,7 @@ func (c *Client) Rotate(ctx context.Context, endpointID string) (*Endpoint, erro
 		return nil, err
 	}
 	if old.URL == "" || len(old.Events) == 0 {
-		return nil, fmt.Errorf("grantexapi: the list has no URL or no events for the endpoint %q; nothing was changed", endpointID)
+		return nil, fmt.Errorf("grantexapi: the API lists the endpoint %q without a URL or events; nothing was changed", endpointID)
 	}
 	twin, err := c.Create(ctx, old.URL, old.Events...)
 	if err != nil && !errors.Is(err, ErrMaybeCreated) {
@@ -130,7 +130,7 @@ func (c *Client) find(ctx context.Context, endpointID string) (*Endpoint, error)
 	}
 	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.ID == endpointID })
 	if i < 0 {
-		text := fmt.Sprintf("no endpoint in the list has the ID %q; nothing was changed", endpointID)
+		text := fmt.Sprintf("no endpoint has the ID %q; nothing was changed", endpointID)
 		return nil, &callError{text: "grantexapi: " + text, cause: &Error{StatusCode: http.StatusNotFound, Code: "NOT_FOUND", Message: text}}
 	}
 	return &all[i], nil

@@ -63,7 +63,7 @@ func TestArgumentsAreRefused(t *testing.T) {
 		want string
 	}{
 		{"create without URL", createWith("", "grant.revoked"), "", "grantexapi: Create needs a URL"},
-		{"create without events", createWith("https://example.com/hook"), "", "grantexapi: Create needs a URL and at least one type of event"},
+		{"create without events", createWith("https://example.com/hook"), "", "grantexapi: Create needs a URL and at least one event type"},
 		{"delete nothing", remove, "", "grantexapi: the endpoint ID is empty"},
 		{"delete .", remove, ".", `grantexapi: "." is not an endpoint ID`},
 		{"delete ..", remove, "..", `grantexapi: ".." is not an endpoint ID`},
@@ -165,9 +165,9 @@ func TestRotateFails(t *testing.T) {
 // the API.
 func TestRotateFindsNothing(t *testing.T) {
 	tests := []struct{ name, list, want string }{
-		{"unknown", `[]`, `grantexapi: no endpoint in the list has the ID "wh_1"; nothing was changed`},
-		{"no events", `[{"id":"wh_1","url":"https://example.com"}]`, `grantexapi: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
-		{"no URL", `[{"id":"wh_1","events":["grant.revoked"]}]`, `grantexapi: the list has no URL or no events for the endpoint "wh_1"; nothing was changed`},
+		{"unknown", `[]`, `grantexapi: no endpoint has the ID "wh_1"; nothing was changed`},
+		{"no events", `[{"id":"wh_1","url":"https://example.com"}]`, `grantexapi: the API lists the endpoint "wh_1" without a URL or events; nothing was changed`},
+		{"no URL", `[{"id":"wh_1","events":["grant.revoked"]}]`, `grantexapi: the API lists the endpoint "wh_1" without a URL or events; nothing was changed`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

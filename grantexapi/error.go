@@ -12,33 +12,33 @@ import (
 	"unicode"
 )
 
-// maxRetryAfter bounds what a response can make a caller wait.
+// maxRetryAfter bounds how long a response can make a caller wait.
 const maxRetryAfter = time.Hour
 
-// The most characters that are kept of a response's text.
+// How many characters of a response's text are kept.
 const (
 	maxWord = 64
 	maxLine = 400
 )
 
-// An Error is a response that refuses a call, from the API or from a proxy on the way.
+// An Error is a response that rejects a call, from the API or from a proxy in between.
 // The methods of [Client] return a pointer to it, which [errors.As] finds.
 //
 // Branch on StatusCode, since a status can have several codes: 401 if the APIKey is
 // wrong, 402 at the limit of the plan, 404 if the endpoint doesn't exist, 429 after
-// too many calls (see RetryAfter). The texts are shortened, have no control characters
+// too many calls (see RetryAfter). The texts are truncated, have no control characters
 // and never contain the APIKey.
 type Error struct {
-	StatusCode int           // the HTTP status; a redirect is a refusal too
+	StatusCode int           // the HTTP status; a redirect is a rejection too
 	Code       string        // for example "PLAN_LIMIT_EXCEEDED"; may be empty
 	Message    string        // the response's message, or the name of the status
 	RequestID  string        // for Grantex's support; may be empty
-	RetryAfter time.Duration // how long to wait before the next call, an hour at most; zero if the response doesn't say
+	RetryAfter time.Duration // how long to wait before the next call, at most an hour; zero if the response doesn't say
 }
 
 // Error returns one line with every field except RetryAfter.
 func (e *Error) Error() string {
-	text := fmt.Sprintf("grantexapi: the API answered %d", e.StatusCode)
+	text := fmt.Sprintf("grantexapi: the API returned %d", e.StatusCode)
 	if e.Code != "" {
 		text += " " + e.Code
 	}
@@ -80,7 +80,7 @@ func redirect(resp *http.Response) string {
 	return fmt.Sprintf("redirect to %s://%s, which is not followed; is Client.BaseURL right?", to.Scheme, to.Host)
 }
 
-// excerpt returns a proxy's message: the title of a page, or a plain text. JSON of an
+// excerpt returns a proxy's message: the title of a page, or plain text. JSON of an
 // unknown shape might contain a secret.
 func excerpt(body string) string {
 	for _, tag := range []string{"<title>", "<TITLE>"} {
@@ -96,9 +96,9 @@ func excerpt(body string) string {
 	return body
 }
 
-// clean makes one printable line of at most limit characters of text, without the API
-// key. The order matters. Removing a character must not join the halves of a key, and
-// the limit must not leave half a key.
+// clean turns text into one printable line of at most limit characters, without the
+// API key. The order matters: removing a character must not join the halves of a key,
+// and the limit must not leave half a key.
 func clean(text, apiKey string, limit int) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -114,7 +114,7 @@ func clean(text, apiKey string, limit int) string {
 	return text
 }
 
-// retryAfter reads the header Retry-After, which has seconds or a date (RFC 9110,
+// retryAfter parses the Retry-After header, which contains seconds or a date (RFC 9110,
 // section 10.2.3).
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {

@@ -69,10 +69,10 @@ func TestErrorText(t *testing.T) {
 		want string
 	}{
 		{"all", grantexapi.Error{StatusCode: 402, Code: "PLAN_LIMIT_EXCEEDED", Message: "Plan limit reached", RequestID: "6180"},
-			"grantexapi: the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached (request 6180)"},
+			"grantexapi: the API returned 402 PLAN_LIMIT_EXCEEDED: Plan limit reached (request 6180)"},
 		{"no code", grantexapi.Error{StatusCode: 404, Message: "Route GET:/v1/webhookz not found"},
-			"grantexapi: the API answered 404: Route GET:/v1/webhookz not found"},
-		{"status alone", grantexapi.Error{StatusCode: 599}, "grantexapi: the API answered 599"},
+			"grantexapi: the API returned 404: Route GET:/v1/webhookz not found"},
+		{"status alone", grantexapi.Error{StatusCode: 599}, "grantexapi: the API returned 599"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -142,10 +142,10 @@ func TestEvents(t *testing.T) {
 		got := yields(t, t.Context(), s.client(t), "grant.revoked", "x.y")
 		require.Len(t, got, 11)
 		require.Equal(t, []string{"stands", body("1"), body("2"), body("3"), "hello", "{\"id\":\n4}"}, got[:6])
-		require.Regexp(t, `^grantexapi: the stream ended; connecting again in 1(\.\d)?s$`, got[6])
+		require.Regexp(t, `^grantexapi: the stream ended; reconnecting in 1(\.\d)?s$`, got[6])
 		require.Equal(t, []string{"stands", body("5")}, got[7:9])
-		require.Regexp(t, `^grantexapi: the stream ended; connecting again in [23](\.\d)?s$`, got[9])
-		require.Equal(t, "grantexapi: the API answered 401 UNAUTHORIZED: Invalid API key", got[10])
+		require.Regexp(t, `^grantexapi: the stream ended; reconnecting in [23](\.\d)?s$`, got[9])
+		require.Equal(t, "grantexapi: the API returned 401 UNAUTHORIZED: Invalid API key", got[10])
 		require.Equal(t, "/base/v1/events/stream?types=grant.revoked%2Cx.y", s.last.RequestURI)
 		require.Equal(t, "Bearer "+apiKey, s.last.Header.Get("Authorization"))
 		require.Equal(t, "text/event-stream", s.last.Header.Get("Accept"))
@@ -207,24 +207,24 @@ func TestEventsInterrupted(t *testing.T) {
 		{"empty", stream(), 0, time.Second, 0, "the stream ended"},
 		{"cut", abort(stream(keepalive, 10*time.Second)), 10 * time.Second, time.Second, 0, "reading the stream: unexpected EOF"},
 		{"cut in an event", abort(stream(9*time.Second, keepalive, time.Second, "data: {")), 10 * time.Second, time.Second, 9 * time.Second,
-			"reading the stream: unexpected EOF; it broke off within an event, which is lost"},
-		{"silent from the beginning", stream(time.Hour), 90 * time.Second, time.Second, 0, "nothing came for 1m30s, not even a keepalive"},
-		{"silent after the headers", stream("", time.Hour), 90 * time.Second, time.Second, 0, "nothing came for 1m30s, not even a keepalive"},
+			"reading the stream: unexpected EOF; it broke off in the middle of an event, which is lost"},
+		{"silent from the beginning", stream(time.Hour), 90 * time.Second, time.Second, 0, "the stream was silent for 1m30s, without even a keepalive"},
+		{"silent after the headers", stream("", time.Hour), 90 * time.Second, time.Second, 0, "the stream was silent for 1m30s, without even a keepalive"},
 		{"silent later", stream(80*time.Second, keepalive, 80*time.Second, "data: {", time.Hour), 250 * time.Second, time.Second, 80 * time.Second,
-			"nothing came for 1m30s, not even a keepalive; it broke off within"},
-		{"500", refuse(500, ""), 0, time.Second, 0, "the API answered 500: Internal Server Error"},
-		{"503 with a Location", refuse(503, "", "Location", "/elsewhere"), 0, time.Second, 0, "the API answered 503: Service Unavailable"},
-		{"408", refuse(408, ""), 0, time.Second, 0, "the API answered 408: Request Timeout"},
-		{"425", refuse(425, ""), 0, time.Second, 0, "the API answered 425: Too Early"},
-		{"page of a proxy", refuse(503, "<title>Sorry</title>"), 0, time.Second, 0, "the API answered 503: Sorry"},
+			"the stream was silent for 1m30s, without even a keepalive; it broke off in the middle"},
+		{"500", refuse(500, ""), 0, time.Second, 0, "the API returned 500: Internal Server Error"},
+		{"503 with a Location", refuse(503, "", "Location", "/elsewhere"), 0, time.Second, 0, "the API returned 503: Service Unavailable"},
+		{"408", refuse(408, ""), 0, time.Second, 0, "the API returned 408: Request Timeout"},
+		{"425", refuse(425, ""), 0, time.Second, 0, "the API returned 425: Too Early"},
+		{"page of a proxy", refuse(503, "<title>Sorry</title>"), 0, time.Second, 0, "the API returned 503: Sorry"},
 		{"not a stream", refuse(200, "<html>", "Content-Type", "text/html"), 0, time.Second, 0,
 			"GET /v1/events/stream: unexpected response (status 200, not an event stream); is Client.BaseURL right?"},
 		{"no content", refuse(204, "", "Content-Type", "text/event-stream"), 0, time.Second, 0,
 			"GET /v1/events/stream: unexpected response (status 204, not an event stream)"},
-		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 0, 59 * time.Second, 0, "the API answered 429: Slow down"},
-		{"asked not to wait", refuse(429, "", "Retry-After", "0"), 0, time.Second, 0, "the API answered 429: Too Many Requests"},
+		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 0, 59 * time.Second, 0, "the API returned 429: Slow down"},
+		{"asked not to wait", refuse(429, "", "Retry-After", "0"), 0, time.Second, 0, "the API returned 429: Too Many Requests"},
 		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), 0, time.Hour, 0,
-			"the API answered 503: Service Unavailable; connecting again in 1h0m0s"},
+			"the API returned 503: Service Unavailable; reconnecting in 1h0m0s"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestEventsInterrupted(t *testing.T) {
 				require.GreaterOrEqual(t, interrupted.Wait, tt.wait)
 				require.Less(t, interrupted.Wait, tt.wait*3/2)
 				require.True(t, strings.HasPrefix(interrupted.Error(), "grantexapi: "+tt.want), interrupted)
-				require.ErrorContains(t, interrupted, "; connecting again in ")
+				require.ErrorContains(t, interrupted, "; reconnecting in ")
 			})
 		})
 	}
@@ -333,8 +333,8 @@ func TestEventsTooMany(t *testing.T) {
 			require.Greater(t, pause, 300*time.Second)
 			require.Less(t, pause, 350*time.Second)
 		}
-		require.Regexp(t, `^grantexapi: the API answered 429 TOO_MANY_CONNECTIONS: Too many connections; `+
-			`connecting again in 5m\d+(\.\d)?s, since a try within 5m0s would only prolong this$`, got[0])
+		require.Regexp(t, `^grantexapi: the API returned 429 TOO_MANY_CONNECTIONS: Too many connections; `+
+			`reconnecting in 5m\d+(\.\d)?s, since a try within 5m0s would only prolong this$`, got[0])
 		require.Equal(t, "stands", got[2])
 	})
 }
@@ -399,18 +399,18 @@ func TestEventsEnd(t *testing.T) {
 		types  []string
 		want   string
 	}{
-		{"wrong key", refuse(401, `{"message":"Invalid API key","code":"UNAUTHORIZED"}`), nil, nil, "the API answered 401 UNAUTHORIZED: Invalid API key"},
-		{"plan", refuse(402, `{"message":"Plan limit","code":"PLAN_LIMIT_EXCEEDED"}`), nil, nil, "the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit"},
-		{"forbidden", refuse(403, ""), nil, nil, "the API answered 403: Forbidden"},
-		{"another API", refuse(404, `{"message":"Route not found"}`), nil, nil, "the API answered 404: Route not found"},
-		{"wrong types", refuse(400, `{"message":"Invalid types"}`), nil, nil, "the API answered 400: Invalid types"},
-		{"redirect", refuse(307, "", "Location", "http://other/elsewhere?x"), nil, nil, "the API answered 307: redirect to http://other, which is not followed"},
-		{"300", refuse(300, ""), nil, nil, "the API answered 300: Multiple Choices"},
+		{"wrong key", refuse(401, `{"message":"Invalid API key","code":"UNAUTHORIZED"}`), nil, nil, "the API returned 401 UNAUTHORIZED: Invalid API key"},
+		{"plan", refuse(402, `{"message":"Plan limit","code":"PLAN_LIMIT_EXCEEDED"}`), nil, nil, "the API returned 402 PLAN_LIMIT_EXCEEDED: Plan limit"},
+		{"forbidden", refuse(403, ""), nil, nil, "the API returned 403: Forbidden"},
+		{"another API", refuse(404, `{"message":"Route not found"}`), nil, nil, "the API returned 404: Route not found"},
+		{"wrong types", refuse(400, `{"message":"Invalid types"}`), nil, nil, "the API returned 400: Invalid types"},
+		{"redirect", refuse(307, "", "Location", "http://other/elsewhere?x"), nil, nil, "the API returned 307: redirect to http://other, which is not followed"},
+		{"300", refuse(300, ""), nil, nil, "the API returned 300: Multiple Choices"},
 		{"no key", ok, func(c *grantexapi.Client) { c.APIKey = "" }, nil, "Client.APIKey is empty"},
 		{"no URL", ok, func(c *grantexapi.Client) { c.BaseURL = "nowhere" }, nil, "Client.BaseURL must be"},
-		{"empty type", ok, nil, []string{"grant.revoked", ""}, "a type of event is empty"},
-		{"space in a type", ok, nil, []string{"grant.revoked x.y"}, "a type of event is empty or has a comma or a space"},
-		{"types in one", ok, nil, []string{"grant.revoked,x.y"}, "a type of event is empty or has a comma or a space; pass each type as a separate argument"},
+		{"empty type", ok, nil, []string{"grant.revoked", ""}, "an event type is empty"},
+		{"space in a type", ok, nil, []string{"grant.revoked x.y"}, "an event type is empty or contains a comma or a space"},
+		{"types in one", ok, nil, []string{"grant.revoked,x.y"}, "an event type is empty or contains a comma or a space; pass each type as a separate argument"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -484,7 +484,7 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 			}
 		}
 		require.Len(t, got, 2)
-		require.ErrorContains(t, got[1], "is skipped")
+		require.ErrorContains(t, got[1], "skipped an event of")
 	})
 }
 
@@ -553,7 +553,7 @@ func TestEventsSlowLoop(t *testing.T) {
 				n++
 			}
 			if err != nil {
-				require.ErrorContains(t, err, "the stream ended; connecting")
+				require.ErrorContains(t, err, "the stream ended; reconnecting")
 				break
 			}
 		}
@@ -585,7 +585,7 @@ func TestEventsTooLarge(t *testing.T) {
 			break
 		}
 	}
-	require.Equal(t, []string{"", body("1"), "largest", "grantexapi: an event of 1048577 bytes is skipped: more than 1048576 are not kept", "", body("2")}, got)
+	require.Equal(t, []string{"", body("1"), "largest", "grantexapi: skipped an event of 1048577 bytes; the limit is 1048576", "", body("2")}, got)
 	require.Len(t, a.lines(), 1)
 }
 

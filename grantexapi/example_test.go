@@ -144,7 +144,7 @@ func ExampleClient_Delete() {
 	// Output:
 	// <nil>
 	// gone already
-	// grantexapi: the API answered 404 NOT_FOUND: Webhook not found (request 7adc66c3)
+	// grantexapi: the API returned 404 NOT_FOUND: Webhook not found (request 7adc66c3)
 }
 
 // To replace a secret without losing an event, create a twin of its endpoint.

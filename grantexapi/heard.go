@@ -26,12 +26,12 @@ func (c *connection) watch(ctx context.Context) context.Context {
 }
 
 // none reports whether there was certainly no connection. A Transport that doesn't
-// trace what it does leaves that open.
+// support tracing leaves that open.
 func (c *connection) none() bool { return c.asked.Load() && !c.got.Load() }
 
-// maybeHeard reports whether a call that failed may have had its effect. It had no
-// effect if it was refused, if it wasn't sent, or if there was no connection. 303 is
-// how a server may respond to what it has done (RFC 9110, section 15.4.4).
+// maybeHeard reports whether a failed call may have taken effect. It didn't if it was
+// rejected, if it wasn't sent, or if there was no connection. A server may respond with
+// 303 after doing what was asked (RFC 9110, section 15.4.4).
 func maybeHeard(err error) bool {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.StatusCode >= 500 || e.StatusCode == http.StatusRequestTimeout || e.StatusCode == http.StatusSeeOther
@@ -40,7 +40,7 @@ func maybeHeard(err error) bool {
 	return ok && !e.unheard
 }
 
-// maybeCreated adds ErrMaybeCreated to the error of a Create that may have been heard.
+// maybeCreated adds ErrMaybeCreated to the error of a Create that may have taken effect.
 func maybeCreated(err error) error {
 	if !maybeHeard(err) {
 		return err

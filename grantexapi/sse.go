@@ -6,8 +6,7 @@ import (
 	"io"
 )
 
-// maxEvent is the most bytes of one event that are kept. Grantex's largest has
-// 154,241.
+// maxEvent is how many bytes an event may have. Grantex's largest has 154,241.
 const maxEvent = 1 << 20
 
 // A frame is a comment, or the data of one event.
@@ -23,7 +22,7 @@ type frame struct {
 type parser struct {
 	r       *bufio.Reader
 	started bool
-	afterCR bool // an LF that comes next belongs to the end of the line before
+	afterCR bool // an LF that comes next still belongs to the last line's end
 	line    []byte
 	size    int // of the line
 	pending frame
@@ -92,8 +91,7 @@ func (p *parser) field() {
 	p.add(value, len(value)+p.size-len(p.line))
 }
 
-// add adds text to the data. size is the length that text had before it was cut
-// off.
+// add adds text to the data. size is the length of text before it was truncated.
 func (p *parser) add(text []byte, size int) {
 	over := p.pending.size+size > maxEvent
 	p.pending.size += size
@@ -105,7 +103,7 @@ func (p *parser) add(text []byte, size int) {
 }
 
 // readLine reads a line without its end. It doesn't wait for the byte after a CR,
-// which may take long.
+// which may be a long time coming.
 func (p *parser) readLine() error {
 	p.line, p.size = p.line[:0], 0
 	if err := p.begin(); err != nil {

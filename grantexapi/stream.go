@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// silence is how long a live stream may send nothing. Grantex sends a comment
-	// every 30 seconds, and the response's headers come with the first.
+	// silence is how long a live stream may be silent. Grantex sends a comment every
+	// 30 seconds, and the response's headers come with the first.
 	silence = 90 * time.Second
 
-	// steady is how long a stream must last for a quick reconnect. If it broke at once
-	// again and again, quick reconnects would use up the account's calls.
+	// steady is how long a stream must last for a quick reconnect. If streams kept
+	// breaking at once, quick reconnects would use up the account's rate limit.
 	steady = time.Minute
 
 	// slotExpiry is how long Grantex counts a stream whose end it missed. Each try to
@@ -29,7 +29,7 @@ const (
 )
 
 var (
-	errSilent = fmt.Errorf("nothing came for %v, not even a keepalive", silence)
+	errSilent = fmt.Errorf("the stream was silent for %v, without even a keepalive", silence)
 	errEnded  = errors.New("the stream ended")
 )
 
@@ -93,7 +93,7 @@ func (s *subscription) open(ctx context.Context) (*http.Response, error) {
 	}
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("Accept-Encoding", "identity") // compressed events could come late
-	req.Close = true                              // a connection that broke must not serve the next try
+	req.Close = true                              // a broken connection must not serve the next try
 	h := s.http()
 	h.Timeout = 0
 	resp, err := s.send(h, req)
@@ -141,7 +141,7 @@ func (s *subscription) hand(ctx context.Context, f frame, since time.Time) bool 
 	if f.data != nil {
 		return s.yield(f.data, nil)
 	}
-	err := fmt.Errorf("grantexapi: an event of %d bytes is skipped: more than %d are not kept", f.size, maxEvent)
+	err := fmt.Errorf("grantexapi: skipped an event of %d bytes; the limit is %d", f.size, maxEvent)
 	return s.yield(nil, &Interrupted{Err: err, Since: since}) && ctx.Err() == nil && s.yield(nil, nil)
 }
 
@@ -156,14 +156,14 @@ func (s *subscription) broken(connected context.Context, p *parser, err error) e
 		err = fmt.Errorf("reading the stream: %w", err)
 	}
 	if p.cut() {
-		err = fmt.Errorf("%w; it broke off within an event, which is lost", err)
+		err = fmt.Errorf("%w; it broke off in the middle of an event, which is lost", err)
 	}
 	return s.failed(err)
 }
 
 // pause returns how long to wait before the next try. Each wait is twice as long as the
-// last, up to maxBackoff. A random part of up to half of it keeps many clients from
-// coming back at once.
+// last, up to maxBackoff. A random extra of up to half of it keeps many clients from
+// reconnecting at once.
 func (s *subscription) pause(err error) time.Duration {
 	wait := maxBackoff
 	if s.tries < 5 {
@@ -171,14 +171,14 @@ func (s *subscription) pause(err error) time.Duration {
 	}
 	s.tries++
 	wait += rand.N(wait / 2)
-	refused, ok := errors.AsType[*Error](err)
+	rejected, ok := errors.AsType[*Error](err)
 	switch {
 	case !ok:
 		return wait
-	case refused.isTooManyStreams():
+	case rejected.isTooManyStreams():
 		wait += slotExpiry
 	}
-	return max(wait, refused.RetryAfter)
+	return max(wait, rejected.RetryAfter)
 }
 
 // sleep waits for d, and reports whether ctx lasted that long.

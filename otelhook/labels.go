@@ -21,7 +21,7 @@ var (
 	outcomes = []struct {
 		name   string
 		ran    bool // whether the handler ran
-		failed bool // whether the span gets an error
+		failed bool // whether the span's status is Error
 	}{
 		{"handled", true, false},
 		{"duplicate", false, false},
@@ -44,8 +44,8 @@ func find[T any](m map[string]T, name string) T {
 	return m[other]
 }
 
-// A kind is what the events of one type have in common. New makes all kinds, since making
-// sets of attributes is most of the work of recording them.
+// A kind is what the events of one type have in common. New makes all kinds in advance,
+// since building attribute sets is most of the work of recording events.
 type kind struct {
 	spanName string
 	start    trace.SpanStartOption // the attributes
@@ -62,7 +62,7 @@ type result struct {
 	duration    []metric.RecordOption
 }
 
-// A refusal is what the refusals for one reason have in common.
+// A refusal is what the requests rejected for one reason have in common.
 type refusal struct {
 	span  []attribute.KeyValue
 	count []metric.AddOption

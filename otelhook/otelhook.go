@@ -13,15 +13,15 @@
 //
 // # The request's span
 //
-// The span of the HTTP request isn't made here. Wrap the mux in the handler of
-// go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp. An event's span is then a
-// child of its request's span:
+// This package doesn't create the HTTP request's span. To get one, wrap the mux in the
+// handler of go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp. An event's span
+// is then a child of its request's span:
 //
 //	http.ListenAndServe(":8080", otelhttp.NewHandler(mux, "webhooks"))
 //
-// Grantex sends no traceparent, so each request's span is the root of its trace. The five
-// attempts at an event are five traces with one messaging.message.id. If a request has a
-// traceparent, it comes from your proxy or from a stranger. With
+// Grantex doesn't send a traceparent, so each request's span is the root of its trace. Five
+// attempts at an event are five traces with the same messaging.message.id. If a request has
+// a traceparent, it comes from your proxy or from a stranger. With
 // otelhttp.WithPublicEndpointFn it becomes a link instead of the parent.
 //
 // Behind riverinbox, events are handled after their requests. River's middleware otelriver
@@ -57,9 +57,9 @@ type Options struct {
 	// MeterProvider creates the metrics. It's the global one if nil.
 	MeterProvider metric.MeterProvider
 
-	// Types are further types of event that get their own name, besides grant.created,
-	// grant.revoked and token.issued. All others are "other": a type is any text that
-	// the sender writes, and each would create time series.
+	// Types are further event types to record by name, in addition to grant.created,
+	// grant.revoked and token.issued. All others are recorded as "other", since a sender
+	// may write any text as the type and each would create time series.
 	Types []string
 }
 
@@ -108,7 +108,7 @@ func (h *Hook) instruments(m metric.Meter) error {
 	// The Dispatcher gives a handler 9 s, and Grantex waits for 10. Only a queue's
 	// worker may take longer.
 	h.handlerDuration, errs[2] = m.Float64Histogram("grantexhook.handler.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time that an event took whose handler ran, including the calls of the Store."),
+		metric.WithDescription("How long an event took if its handler ran, including the calls to the Store."),
 		metric.WithExplicitBucketBoundaries(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 9, 10, 30, 60, 300, 1800))
 	// With one process, Grantex retries 60, 150, 300 and 570 s after the first attempt.
 	// Each retry has its own bucket, up to 120, 240, 480 and 720.
@@ -126,8 +126,8 @@ func (h *Hook) instruments(m metric.Meter) error {
 // Only the function's first call counts. Without a call, the span isn't exported and only
 // the age is recorded.
 //
-// The span's name is "process" and the type, for example "process grant.created". It's
-// only "process" if the type is unknown. Its kind is consumer. If ctx has a span, it's the
+// The span's name is "process" and the type, for example "process grant.created", or just
+// "process" if the type is unknown. Its kind is consumer. If ctx has a span, it's the
 // parent. The event's span also links to it, as the semantic conventions for messaging
 // require for the context in which a message was created. The attributes are:
 //   - messaging.system: "grantex"
@@ -141,11 +141,11 @@ func (h *Hook) instruments(m metric.Meter) error {
 //
 // The metrics have the labels type and outcome, with the same values:
 //   - grantexhook.events counts events by type and outcome.
-//   - grantexhook.handler.duration is how many seconds an event took, with its Claim and
-//     Done or Release, by type and outcome. It's recorded if the handler ran: if the
-//     outcome is handled, failed, timed_out or panicked. A panic while decoding counts too.
-//   - grantexhook.event.age is how many seconds before this call the event was created, by
-//     type. It's 0 for a time in the future. It isn't recorded if createdAt is zero.
+//   - grantexhook.handler.duration is how many seconds an event took by type and outcome,
+//     including Claim and Done or Release. It's recorded if the handler ran: if the outcome
+//     is handled, failed, timed_out or panicked. A panic while decoding counts too.
+//   - grantexhook.event.age is how old the event is at this call by type, in seconds. It's 0
+//     if createdAt is in the future, and isn't recorded if createdAt is zero.
 func (h *Hook) Trace(ctx context.Context, id, eventType string, createdAt time.Time) (context.Context, func(outcome string, err error)) {
 	if h == nil || h.tracer == nil {
 		return ctx, func(string, error) {}
@@ -178,7 +178,7 @@ func (h *Hook) end(ctx context.Context, span trace.Span, r *result, took time.Du
 
 // Refused is for the Refused field of grantexhook.Options. It counts the request in
 // grantexhook.rejections, with the label reason. It also sets the attribute
-// grantexhook.rejection.reason of the span in the context of r, if there's one. Both are
+// grantexhook.rejection.reason of the span in r's context, if there is one. Both values are
 // one of grantexhook's Reason constants, or "other". Refused doesn't read the body of r.
 func (h *Hook) Refused(r *http.Request, reason string, _ error) {
 	if h == nil || h.tracer == nil {

@@ -10,9 +10,9 @@
 //	d := grantexhook.Dispatcher{Store: store}
 //
 // Each event is one key with a short value. While the event is being handled, the value
-// is a random number that expires after twice the Dispatcher's Timeout. Then it is a mark
-// that expires after 24 hours. A mark takes less than 200 bytes, measured with Redis' own
-// tables.
+// is a random number that expires after twice the Dispatcher's Timeout. Afterwards it's a
+// mark that expires after 24 hours. A mark takes less than 200 bytes of memory, including
+// Redis's own tables.
 //
 // # Requirements
 //
@@ -32,14 +32,14 @@
 //
 // # Limits
 //
-// Redis replicates after it has answered, so a failover may lose the last claims and
+// Redis replicates after it has responded, so a failover may lose the last claims and
 // marks. So may a crash: append-only files are synced once a second by default (see
 // appendfsync). Such an event is handled again, perhaps by two processes at once. When a
 // shard of a [redis.Ring] is down, its keys move to other shards, with the same result.
 // Your handlers must be idempotent in any case.
 //
 // After a failover, a connection may lead to a server that is now a replica. Redis then
-// answers READONLY, and the client closes the connection and tries another one.
+// returns READONLY, and the client closes the connection and tries another one.
 //
 // Redis measures leases with its own clock, which doesn't follow the fake clock of a
 // testing/synctest bubble. Use a grantexhook.MemoryStore there.
@@ -81,9 +81,9 @@ type Options struct {
 	Prefix string
 }
 
-// A Store keeps events in Redis, as the Store of a grantexhook.Dispatcher. It is
-// immutable. It's safe for concurrent use, also by several processes with the same Redis
-// and prefix. Make one with [New]: the methods of the zero value panic.
+// A Store keeps events in Redis, as the Store of a grantexhook.Dispatcher. It's immutable
+// and safe for concurrent use. Several processes may use the same Redis and prefix. Make
+// one with [New]: the methods of the zero value panic.
 //
 // The methods' errors wrap the client's. They contain neither a password nor a stored
 // value. After a context's deadline, an error may be a network timeout that doesn't match
@@ -100,10 +100,10 @@ type Store struct {
 //
 // New returns an error if client is nil. It also rejects a [redis.Client],
 // [redis.ClusterClient] or [redis.Ring] without ContextTimeoutEnabled, which would wait
-// beyond a context's deadline. When Redis hung, such a client returned after 10.0 s from
-// Claim, and Grantex had hung up. It returned after 5.0 s from Done and Release. With the
-// option it returned after the 9 s and 2 s that a Dispatcher allows. A client of another
-// type must respect deadlines too, but New can't check it.
+// beyond a context's deadline. When Redis hung, Claim took 10.0 s with such a client, and
+// Grantex had hung up by then. Done and Release took 5.0 s. With the option they took the
+// 9 s and 2 s that a Dispatcher allows. A client of another type must respect deadlines
+// too, but New can't check that.
 func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -149,12 +149,12 @@ func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (toke
 	}
 	holder, err := strconv.ParseInt(found, 10, 64)
 	switch {
-	case err != nil: // and quotes the value, so it isn't wrapped
+	case err != nil: // it quotes the value, so it isn't wrapped
 		return 0, false, fmt.Errorf("redisstore: claim: the key %q holds neither a claim nor a mark; use a prefix that no other program uses", s.prefix+id)
 	case holder == token:
-		// The client retries a command whose response got lost (MaxRetries), and here
-		// the first try had claimed id. Calling that held by another claim would block
-		// id until the lease expires.
+		// The client retried a command whose response got lost (MaxRetries), and the
+		// first try had claimed id. Reporting it as held by another claim would block id
+		// until the lease expires.
 		return token, false, nil
 	}
 	return 0, false, nil

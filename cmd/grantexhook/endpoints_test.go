@@ -160,7 +160,7 @@ func TestDeliveriesGoOn(t *testing.T) {
 		for i := range all {
 			require.Equal(t, 1, strings.Count(r.stdout, fmt.Sprintf(`"evt_%d"`, i)))
 		}
-		require.Equal(t, strings.Repeat("the API answered 429: Slow down; continuing in 42s\n", 7), r.stderr)
+		require.Equal(t, strings.Repeat("the API returned 429: Slow down; continuing in 42s\n", 7), r.stderr)
 		require.Equal(t, 7*42*time.Second, time.Since(start))
 	})
 }

@@ -124,9 +124,9 @@ func TestForward(t *testing.T) {
 		require.Equal(t, 4, strings.Count(r.stdout, "200 delivered"))
 		require.Contains(t, r.stderr, "forwarding grant.created, grant.revoked, token.issued to http://receiver.test/hook\nconnected\n")
 		require.Contains(t, r.stderr, "skipped a message of 5 bytes in the stream, which is not an event\n")
-		require.Contains(t, r.stderr, "the stream ended; connecting again in 1")
+		require.Contains(t, r.stderr, "the stream ended; reconnecting in 1")
 		require.Contains(t, r.stderr, "4 of 4 events delivered\n"+
-			"grantexhook: the API answered 401 UNAUTHORIZED: Invalid API key (request 1)\nhint: check GRANTEX_API_KEY")
+			"grantexhook: the API returned 401 UNAUTHORIZED: Invalid API key (request 1)\nhint: check GRANTEX_API_KEY")
 	})
 }
 
@@ -198,8 +198,8 @@ func TestForwardTheRecordedStream(t *testing.T) {
 	s := session{env: map[string]string{"GRANTEX_WEBHOOK_SECRET": testSecret, "GRANTEX_API_KEY": testKey, "GRANTEX_URL": "http://" + l.Addr().String()}}
 	got := s.run(t.Context(), "forward", "-json", r.url)
 	require.Equal(t, exitFailed, got.status, got)
-	require.Contains(t, got.stderr, "unexpected EOF; connecting again in ")
-	require.Contains(t, got.stderr, "grantexhook: the API answered 403: Forbidden\nhint: check GRANTEX_API_KEY")
+	require.Contains(t, got.stderr, "unexpected EOF; reconnecting in ")
+	require.Contains(t, got.stderr, "grantexhook: the API returned 403: Forbidden\nhint: check GRANTEX_API_KEY")
 	require.Contains(t, got.stderr, fmt.Sprintf("%[1]d of %[1]d events delivered\n", len(want)))
 	r.end(t)
 	require.ElementsMatch(t, want, strings.Split(strings.TrimSpace(r.stdout.String()), "\n"))
@@ -215,20 +215,20 @@ func TestForwardConnectsAgain(t *testing.T) {
 		most   time.Duration // that is added to it at random
 		want   string
 	}{
-		{"ended", stream(keepalive, 10*sec), 11 * sec, sec / 2, "the stream ended; connecting again in 1"},
-		{"cut", cut(stream(keepalive, 10*sec)), 11 * sec, sec / 2, "unexpected EOF; connecting again in 1"},
-		{"cut in an event", cut(stream(keepalive, "data: {", 10*sec)), 11 * sec, sec / 2, "broke off within an event, which is lost"},
-		{"silent from the beginning", stream(time.Hour), 91 * sec, sec / 2, "nothing came for 1m30s, not even a keepalive; connecting again in 1"},
-		{"silent later", stream(80*sec, keepalive, 80*sec, keepalive, time.Hour), 251 * sec, sec / 2, "nothing came for 1m30s"},
-		{"500", refuse(500, ""), sec, sec / 2, "the API answered 500: Internal Server Error; connecting again in 1"},
-		{"503 with a Location", refuse(503, "", "Location", "http://receiver.test/x"), sec, sec / 2, "503: Service Unavailable; connecting again in 1"},
-		{"408", refuse(408, ""), sec, sec / 2, "the API answered 408: Request Timeout; connecting again in 1"},
-		{"out of order", refuse(503, "<title>Sorry</title>"), sec, sec / 2, "the API answered 503: Sorry; connecting again in 1"},
-		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * sec, 0, "429: Slow down; connecting again in 59s"},
-		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), time.Hour, 0, "connecting again in 1h0m0s"},
+		{"ended", stream(keepalive, 10*sec), 11 * sec, sec / 2, "the stream ended; reconnecting in 1"},
+		{"cut", cut(stream(keepalive, 10*sec)), 11 * sec, sec / 2, "unexpected EOF; reconnecting in 1"},
+		{"cut in an event", cut(stream(keepalive, "data: {", 10*sec)), 11 * sec, sec / 2, "broke off in the middle of an event, which is lost"},
+		{"silent from the beginning", stream(time.Hour), 91 * sec, sec / 2, "the stream was silent for 1m30s, without even a keepalive; reconnecting in 1"},
+		{"silent later", stream(80*sec, keepalive, 80*sec, keepalive, time.Hour), 251 * sec, sec / 2, "the stream was silent for 1m30s"},
+		{"500", refuse(500, ""), sec, sec / 2, "the API returned 500: Internal Server Error; reconnecting in 1"},
+		{"503 with a Location", refuse(503, "", "Location", "http://receiver.test/x"), sec, sec / 2, "503: Service Unavailable; reconnecting in 1"},
+		{"408", refuse(408, ""), sec, sec / 2, "the API returned 408: Request Timeout; reconnecting in 1"},
+		{"out of order", refuse(503, "<title>Sorry</title>"), sec, sec / 2, "the API returned 503: Sorry; reconnecting in 1"},
+		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * sec, 0, "429: Slow down; reconnecting in 59s"},
+		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), time.Hour, 0, "reconnecting in 1h0m0s"},
 		{"asked not to wait", refuse(429, "", "Retry-After", "0"), sec, sec / 2, "429"},
 		{"too many streams", refuse(429, `{"code":"TOO_MANY_CONNECTIONS"}`), 301 * sec, sec / 2, "s, since a try within 5m0s would only prolong this"},
-		{"not a stream", refuse(200, "<html>"), sec, sec / 2, "not an event stream); is GRANTEX_URL right?; connecting again in 1"},
+		{"not a stream", refuse(200, "<html>"), sec, sec / 2, "not an event stream); is GRANTEX_URL right?; reconnecting in 1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -268,13 +268,13 @@ func TestForwardEnds(t *testing.T) {
 		want   string
 	}{
 		{"wrong key", refuse(401, `{"message":"Invalid API key","code":"UNAUTHORIZED"}`), "401 UNAUTHORIZED: Invalid API key\nhint: check GRANTEX_API_KEY"},
-		{"plan", refuse(402, `{"message":"Plan limit reached","code":"PLAN_LIMIT_EXCEEDED"}`), "the API answered 402 PLAN_LIMIT_EXCEEDED: Plan limit reached"},
-		{"forbidden", refuse(403, ""), "the API answered 403: Forbidden"},
-		{"another API", refuse(404, `{"message":"Route not found"}`), "the API answered 404: Route not found"},
+		{"plan", refuse(402, `{"message":"Plan limit reached","code":"PLAN_LIMIT_EXCEEDED"}`), "the API returned 402 PLAN_LIMIT_EXCEEDED: Plan limit reached"},
+		{"forbidden", refuse(403, ""), "the API returned 403: Forbidden"},
+		{"another API", refuse(404, `{"message":"Route not found"}`), "the API returned 404: Route not found"},
 		{"redirect", refuse(307, "", "Location", "http://receiver.test/elsewhere?x"), "307: redirect to http://receiver.test, which is not followed"},
-		{"300", refuse(300, "", "Location", "http://receiver.test/elsewhere"), "the API answered 300: redirect to http://receiver.test, which is not followed"},
-		{"300 without a Location", refuse(300, ""), "the API answered 300: Multiple Choices"},
-		{"wrong types", refuse(400, `{"message":"Invalid types"}`), "the API answered 400: Invalid types"},
+		{"300", refuse(300, "", "Location", "http://receiver.test/elsewhere"), "the API returned 300: redirect to http://receiver.test, which is not followed"},
+		{"300 without a Location", refuse(300, ""), "the API returned 300: Multiple Choices"},
+		{"wrong types", refuse(400, `{"message":"Invalid types"}`), "the API returned 400: Invalid types"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -305,7 +305,7 @@ func TestForwardLargeEvent(t *testing.T) {
 		rec := &receiver{}
 		api := &streamAPI{answers: []http.HandlerFunc{stream("data: "+largest+"\n\n", "data:  "+largest+"\n\n", sse("evt_2", "grant.created"), time.Second)}}
 		r := forward(t, t.Context(), api, rec)
-		require.Contains(t, r.stderr, "an event of 1048577 bytes is skipped: more than 1048576 are not kept\n")
+		require.Contains(t, r.stderr, "skipped an event of 1048577 bytes; the limit is 1048576\n")
 		require.Contains(t, r.stderr, "2 of 3 events delivered\n")
 		require.Equal(t, 1, strings.Count(r.stderr, "connected\n"), "it stays connected")
 		require.ElementsMatch(t, []string{largest, body("evt_2", "grant.created")}, rec.bodies)
@@ -386,7 +386,7 @@ func TestForwardInterrupted(t *testing.T) {
 	}{
 		{"before the headers", stream(time.Hour), "0 of 0 events delivered"},
 		{"within the stream", stream(keepalive, time.Hour), "0 of 0 events delivered"},
-		{"before connecting again", refuse(429, "", "Retry-After", "3600"), "0 of 0 events delivered"},
+		{"before reconnecting", refuse(429, "", "Retry-After", "3600"), "0 of 0 events delivered"},
 		{"within a delivery", stream(17*time.Second, sse("evt_1", "grant.created"), time.Hour), "0 of 1 events delivered"},
 		{"with too many deliveries", stream(17*time.Second, tooMany, time.Hour), "0 of 6[56] events delivered"}, // whether the last was read is chance
 	}
