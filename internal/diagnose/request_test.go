@@ -19,6 +19,7 @@ func TestParseRequest(t *testing.T) {
 		{"more than the content length", "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab\n", "ab", http.Header{"Content-Length": {"2"}}},
 		{"no length", "POST / HTTP/1.1\r\nA: b\r\n\r\nab\r\n\r\ncd", "ab\r\n\r\ncd", http.Header{"A": {"b"}}},
 		{"line feeds", "\nPOST / HTTP/1.1\na: b\n\n{}", "{}", one},
+		{"a header like a request line", "a: b\nvia: x HTTP/1.1\n\n{}", "{}", http.Header{"A": {"b"}, "Via": {"x HTTP/1.1"}}},
 		{"headers alone", "a: b\na: c\n\n{}", "{}", http.Header{"A": {"b", "c"}}},
 		{"chunks", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n3;x=y\r\nabc\r\n0\r\n\r\n", "{}abc", chunked},
 		{"chunks with line feeds", "POST / HTTP/1.1\nTransfer-Encoding: Chunked\n\n2\n{}\n3\na\nb\n0\n\n", "{}a\nb", http.Header{"Transfer-Encoding": {"Chunked"}}},
