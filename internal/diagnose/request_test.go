@@ -56,6 +56,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		{"cut in a chunk", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc", "broken after 3 bytes"},
 		{"cut between chunks", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "broken after 3 bytes"},
 		{"cut in a chunk with line feeds", "Transfer-Encoding: chunked\n\n5\nabc", "broken"},
+		{"cut at the end of a line", "Transfer-Encoding: chunked\n\n3\nabc", "broken"},
 		{"no chunks", "Transfer-Encoding: chunked\n\nhello", "broken"},
 	}
 	for _, tt := range tests {
