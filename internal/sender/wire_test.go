@@ -139,6 +139,21 @@ func TestTLS(t *testing.T) {
 	require.ErrorContains(t, err, "certificate", "the test's server is not trusted")
 }
 
+// TestHandshakeEndsTheConnection checks that no connection stays open after a
+// handshake that failed.
+func TestHandshakeEndsTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newParcel(t, func(c net.Conn) {
+			io.ReadFull(c, make([]byte, 1))
+			go io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
+			io.Copy(io.Discard, c)
+		})
+		d.URL.Scheme = "https"
+		_, failed := errors.AsType[*sender.HandshakeError](first(t, d).Err)
+		require.True(t, failed)
+	})
+}
+
 func TestLoopback(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
