@@ -115,7 +115,7 @@ func TestListenShowsCaptures(t *testing.T) {
 		}
 		require.Equal(t, http.StatusOK, l.send(t, sender.Parcel{Body: c.Body, Legacy: true}), c.Name)
 	}
-	strange := `{"id":"evt_\u001b[31m","type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"a\u0007":"\u202e","b":[1,"c"],"d":["e","\n"],"f":{"g":null}}}`
+	strange := `{"id":"evt_\u001b[31m","type":"x.y","createdAt":"2026-11-23T12:01:56.867Z","data":{"a\u0007":"\u202e","b":[1,"c"],"d":["e","\n"],"e":["",""],"f":{"g":null}}}`
 	l.send(t, sender.Parcel{Body: []byte(strange), Legacy: true})
 	l.send(t, sender.Parcel{Body: []byte(`{"id":"evt_2","type":"x.z","data":[1]}`), Legacy: true})
 	l.end(t)

@@ -242,6 +242,10 @@ func TestVerifyTimestampHint(t *testing.T) {
 		require.Equal(t, exitFailed, r.status)
 		require.Contains(t, r.stdout, "\nhint: X-Grantex-Timestamp has whole Unix seconds: verify it as it was sent\n")
 	}
+	r := verify(t, "another", testBody, "-signature", sign(testSecret, testBody))
+	require.Contains(t, r.stdout, "\nhint: no usual mistake explains it")
+	r = verify(t, testSecret, "\n", "-signature", sign(testSecret, testBody))
+	require.Contains(t, r.stdout, "\nhint: the body is what was sent after the headers")
 }
 
 func TestVerifyHeaderTwice(t *testing.T) {

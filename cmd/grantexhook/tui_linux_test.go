@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"syscall"
@@ -54,4 +56,16 @@ func TestListenJSONOnATerminal(t *testing.T) {
 	require.Equal(t, `{"id":"evt_1","type":"x.\u202e\u009b`+"\ufffd\"}\r\n", line)
 	stop()
 	require.Equal(t, exitDone, <-status)
+}
+
+func TestReadFromATerminal(t *testing.T) {
+	screen, program := terminal(t)
+	_, err := io.WriteString(screen, "{}\n\x04")
+	require.NoError(t, err)
+	var stderr bytes.Buffer
+	a := &app{stdin: program, stderr: &output{w: &stderr}}
+	text, err := a.read("-")
+	require.NoError(t, err)
+	require.Equal(t, "{}\n", string(text))
+	require.Equal(t, "reading from the terminal until Ctrl-D (on Windows, Ctrl-Z and Enter)\n", stderr.String())
 }
