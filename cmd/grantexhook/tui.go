@@ -14,9 +14,9 @@ package main
 //     done, and every other command as failed.
 //   - Text from elsewhere (an event, a response, the API) may have characters that
 //     don't print and that a terminal would act on. A result quotes such text like
-//     Go, an error replaces the characters with spaces, and JSON escapes them. Bytes
-//     that aren't UTF-8 are such text too. An error is cut where it's too long. Only
+//     Go, an error replaces the characters with spaces, and JSON escapes them. Only
 //     listen -json prints it byte for byte, unless standard output is a terminal.
+//     Bytes that aren't UTF-8 count as such characters. A long error is cut.
 //   - A secret is printed only where it's new: by endpoints create and rotate, and by
 //     listen if it has to make one.
 

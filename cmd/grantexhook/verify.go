@@ -214,7 +214,7 @@ func (r *verdict) explain(err error, header http.Header, body []byte, secret str
 	case len(bytes.TrimSpace(body)) == 0:
 		r.Why, r.Hint = "the body is empty", "the body is what was sent after the headers; was it read before it was saved?"
 	case r.Header == grantexhook.HeaderSignatureV2 && r.SentAt == "":
-		r.Why, r.Hint = oneLine(err.Error()), grantexhook.HeaderTimestamp+" has whole Unix seconds: verify it as it was sent"
+		r.Why, r.Hint = oneLine(err.Error()), grantexhook.HeaderTimestamp+" holds whole Unix seconds: verify it as it was sent"
 	default:
 		r.Why = oneLine(err.Error())
 		r.Hint = "no usual mistake explains it: the secret may be another endpoint's, or the body is not, byte for byte, what was sent"

@@ -240,7 +240,7 @@ func TestVerifyTimestampHint(t *testing.T) {
 	for _, args := range [][]string{nil, {"-timestamp", "soon"}} {
 		r := verify(t, testSecret, testBody, append(args, "-signature-v2", sign(testSecret, "1795434598."+testBody))...)
 		require.Equal(t, exitFailed, r.status)
-		require.Contains(t, r.stdout, "\nhint: X-Grantex-Timestamp has whole Unix seconds: verify it as it was sent\n")
+		require.Contains(t, r.stdout, "\nhint: X-Grantex-Timestamp holds whole Unix seconds: verify it as it was sent\n")
 	}
 	r := verify(t, "another", testBody, "-signature", sign(testSecret, testBody))
 	require.Contains(t, r.stdout, "\nhint: no usual mistake explains it")
