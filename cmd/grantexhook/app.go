@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// An app is everything a command has of the world around it.
+// An app is all that a command can use of the world around it.
 type app struct {
 	getenv func(string) string
 	stdin  io.Reader
@@ -38,7 +38,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 // dispatch finds the command in args and runs it.
 func (a *app) dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return usageError("which command?", "grantexhook help")
+		return usageError("no command given", "grantexhook help")
 	}
 	c, rest, ok := find(commands(), args)
 	if !ok {
@@ -69,14 +69,14 @@ func (a *app) unknown(args []string) error {
 	group := under(commands(), args[0])
 	switch {
 	case len(group) == 0:
-		return usageError(fmt.Sprintf("there is no command %q", args[0]), suggest(args[0], "grantexhook help lists the commands"))
+		return usageError(fmt.Sprintf("unknown command %q", args[0]), suggest(args[0], "grantexhook help lists the commands"))
 	case len(args) == 1:
-		return usageError(args[0]+" needs another word: "+lastWords(group), "grantexhook help "+args[0])
+		return usageError(args[0]+" needs a subcommand: "+lastWords(group), "grantexhook help "+args[0])
 	case isHelp(args[1]):
 		return a.help(args[:1])
 	}
 	name := args[0] + " " + args[1]
-	return usageError(fmt.Sprintf("there is no command %q", name), suggest(name, "grantexhook help "+args[0]))
+	return usageError(fmt.Sprintf("unknown command %q", name), suggest(name, "grantexhook help "+args[0]))
 }
 
 func isHelp(arg string) bool {
@@ -87,8 +87,8 @@ func isHelp(arg string) bool {
 	return false
 }
 
-// parseFlags takes flags before, between and after the other arguments, which it
-// returns. After "--" there are no flags.
+// parseFlags accepts flags before, between and after the other arguments, which it
+// returns. It doesn't look for flags after "--".
 func parseFlags(fs *flag.FlagSet, args []string) (positional []string, err error) {
 	for {
 		if err := fs.Parse(args); err != nil {
@@ -105,7 +105,7 @@ func parseFlags(fs *flag.FlagSet, args []string) (positional []string, err error
 func badFlag(c command, err error) error {
 	for _, name := range []string{"secret", "api-key"} {
 		if strings.HasSuffix(err.Error(), "not defined: -"+name) {
-			return usageError("there is no flag -"+name+", since everyone on this machine can read arguments",
+			return usageError("there is no flag -"+name+", since everyone on this machine can see arguments",
 				"use -"+name+"-file FILE, or set "+variable(name)+" in the environment")
 		}
 	}

@@ -119,9 +119,9 @@ commands:
 
 const environment = `
 environment:
-  GRANTEX_WEBHOOK_SECRET  the endpoint's secret; or GRANTEX_WEBHOOK_SECRET_FILE, a file with it
+  GRANTEX_WEBHOOK_SECRET  the endpoint's secret; or GRANTEX_WEBHOOK_SECRET_FILE, a file that contains it
   GRANTEX_API_KEY         the account's API key; or GRANTEX_API_KEY_FILE
-  GRANTEX_URL             where the API is, https://api.grantex.dev if unset
+  GRANTEX_URL             the API's address, https://api.grantex.dev if unset
 
 examples:
   grantexhook listen
@@ -129,7 +129,7 @@ examples:
   grantexhook forward http://127.0.0.1:8080/webhooks/grantex
 
 'grantexhook help COMMAND' shows the flags and examples of a command.
-Exit status: 0 done, 1 failed or rejected, 2 wrong usage.
+Exit status: 0 success, 1 failure or rejection, 2 usage error.
 `
 
 // help shows how to use the command that words name, or lists the commands.
@@ -155,7 +155,8 @@ func (a *app) help(words []string) error {
 	return t.Flush()
 }
 
-// suggest returns the command whose name begins with what was typed, or otherwise.
+// suggest returns a hint at a command whose name begins with what was typed, or
+// otherwise if there isn't one.
 func suggest(typed, otherwise string) string {
 	for _, c := range commands() {
 		if typed = strings.TrimLeft(typed, "-"); typed != "" && strings.HasPrefix(c.name, typed) {

@@ -21,8 +21,8 @@ type courier struct {
 	retry  retrying
 }
 
-// attempts yields the attempts to deliver an event, which are numbered from 1. It
-// ends when one succeeds, when no more are due, or when ctx ends.
+// attempts yields the attempts to deliver an event, numbered from 1. It ends when one
+// succeeds, when no more are due, or when ctx ends.
 func (c *courier) attempts(ctx context.Context, body []byte) iter.Seq2[int, sender.Attempt] {
 	parcel := c.parcel
 	parcel.Body, parcel.Soonest = body, c.retry == retrySoonest
@@ -84,7 +84,7 @@ type attemptLine struct {
 	EventType    string  `json:"eventType"`
 	Attempt      int     `json:"attempt"`
 	Delivered    bool    `json:"delivered"`
-	Status       int     `json:"status,omitempty"` // left out if there was no whole response
+	Status       int     `json:"status,omitempty"` // left out if no complete response arrived
 	Answer       string  `json:"answer,omitempty"` // see word
 	Error        string  `json:"error,omitempty"`
 	Milliseconds float64 `json:"milliseconds"`
@@ -115,7 +115,7 @@ func (p *printer) print(e head, n int, a sender.Attempt) {
 		fmt.Fprintf(p.stdout, "%s  %s  attempt %d  %s  %v\n", printable(e.ID), printable(e.Type), n, answer(a), a.Took.Round(100*time.Microsecond))
 	}
 	if a.Crashes() {
-		p.note("WARNING: an answer of %d crashes the sender of Grantex, again and again: never answer 204, 205 or 304", a.Status)
+		p.note("WARNING: a %d response crashes Grantex's sender, on every retry too: never respond with 204, 205 or 304", a.Status)
 	}
 }
 
@@ -131,7 +131,7 @@ func line(e head, n int, a sender.Attempt) attemptLine {
 func answer(a sender.Attempt) string {
 	switch {
 	case a.Err != nil:
-		return "no answer: " + oneLine(a.Err.Error())
+		return "no response: " + oneLine(a.Err.Error())
 	case word(a) != "":
 		return fmt.Sprintf("%d %s", a.Status, word(a))
 	case a.Delivered():

@@ -23,7 +23,7 @@ type accountCmd struct {
 	client *grantexapi.Client
 }
 
-// setup defines the flags that these commands have in common.
+// setup defines the flags that these commands share.
 func (c *accountCmd) setup(a *app, fs *flag.FlagSet, act action) action {
 	c.app = a
 	keyFile := fileFlag(fs, "api-key", "API key")
@@ -39,7 +39,7 @@ func (c *accountCmd) setup(a *app, fs *flag.FlagSet, act action) action {
 func endpointsListCommand() command {
 	return command{
 		name:     "endpoints list",
-		about:    "List the account's endpoints, the newest first.",
+		about:    "List the account's endpoints, newest first.",
 		examples: `grantexhook endpoints list -json | jq -r .id`,
 		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.list) },
 	}
@@ -51,8 +51,8 @@ func endpointsCreateCommand() command {
 		args: "URL [TYPE...]",
 		min:  1, max: -1,
 		about: `Create an endpoint and print its secret, which Grantex shows only this once.
-Without types it's subscribed to all three. Standard output gets the secret
-alone, or the whole endpoint with -json.`,
+Without types it's subscribed to all three. Standard output gets only the
+secret, or the whole endpoint with -json.`,
 		examples: `GRANTEX_WEBHOOK_SECRET=$(grantexhook endpoints create https://example.com/webhooks/grantex)
 grantexhook endpoints create https://example.com/webhooks/grantex grant.revoked > secret.txt`,
 		setup: func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.create) },
@@ -77,8 +77,8 @@ func endpointsRotateCommand() command {
 		min:  1, max: 1,
 		about: `Create a twin of an endpoint, with a new secret.
 The old endpoint stays as it is. Delete it once the receiver accepts the new
-secret and the old one has no pending deliveries. Standard output gets the
-secret alone, or the whole twin with -json.`,
+secret and the old one has no pending deliveries. Standard output gets only the
+secret, or the whole twin with -json.`,
 		examples: `NEW=$(grantexhook endpoints rotate wh_01M843FY8CJPK8WASNGA0PFDVS)`,
 		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.rotate) },
 	}
@@ -91,7 +91,7 @@ func (c *accountCmd) list(ctx context.Context, _ []string) error {
 	}
 	if c.json {
 		for _, e := range all {
-			writeJSON(c.stdout, e) // without a secret, which List does not return
+			writeJSON(c.stdout, e) // without a secret, which List doesn't return
 		}
 		return nil
 	}
@@ -139,12 +139,12 @@ func (c *accountCmd) rotate(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c.note("created %s, a twin of %s, which stays: both deliver every event", printable(twin.ID), printable(args[0]))
+	c.note("created %s, a twin of %s; both deliver every event until you delete the old one", printable(twin.ID), printable(args[0]))
 	if err := c.reveal(twin); err != nil {
 		return err
 	}
-	c.note("next: let the receiver accept both secrets; wait until 'grantexhook deliveries -status pending %s'", printable(args[0]))
-	c.note("shows no delivery older than the twin; then 'grantexhook endpoints delete %s'", printable(args[0]))
+	c.note("next: make the receiver accept both secrets; wait until 'grantexhook deliveries -status pending %s'", printable(args[0]))
+	c.note("shows no delivery older than the twin; then run 'grantexhook endpoints delete %s'", printable(args[0]))
 	return nil
 }
 
@@ -157,9 +157,9 @@ type newEndpoint struct {
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-// reveal prints a secret that can't be had again.
+// reveal prints a secret that can't be retrieved again.
 func (c *accountCmd) reveal(e *grantexapi.Endpoint) error {
-	c.note("this is its secret, which is shown only once: keep it now")
+	c.note("its secret is shown only this once: save it now")
 	if c.json {
 		writeJSON(c.stdout, newEndpoint{e.ID, e.URL, e.Events, string(e.Secret), e.CreatedAt})
 	} else {
@@ -176,14 +176,14 @@ func deliveriesCommand() command {
 		name: "deliveries",
 		args: "ID",
 		min:  1, max: 1,
-		about: `List an endpoint's deliveries, made and pending, the newest first.
-If the API limits the calls, the command waits as long as the API asks and then
+		about: `List an endpoint's deliveries, past and pending, newest first.
+When the API limits calls, the command waits as long as the API asks, and then
 continues.`,
 		examples: `grantexhook deliveries wh_01M843FY8CJPK8WASNGA0PFDVS
 grantexhook deliveries -status failed -json wh_01M843FY8CJPK8WASNGA0PFDVS | jq -r .eventId`,
 		setup: func(a *app, fs *flag.FlagSet) action {
 			c := new(accountCmd)
-			fs.StringVar(&c.status, "status", "", "only those with this `STATUS`: pending, delivered or failed")
+			fs.StringVar(&c.status, "status", "", "list only those with this `STATUS`: pending, delivered or failed")
 			return c.setup(a, fs, c.deliveries)
 		},
 	}
@@ -196,10 +196,10 @@ const (
 
 func (c *accountCmd) deliveries(ctx context.Context, args []string) error {
 	if !slices.Contains([]string{"", grantexapi.StatusPending, grantexapi.StatusDelivered, grantexapi.StatusFailed}, c.status) {
-		return usageError(fmt.Sprintf("there is no status %q", c.status), "pending, delivered or failed")
+		return usageError(fmt.Sprintf("unknown status %q", c.status), "use pending, delivered or failed")
 	}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	defer t.Flush() // what came before an error is shown too
+	defer t.Flush() // also shows the deliveries before an error
 	n, tries := 0, 0
 	for d, err := range c.client.Deliveries(ctx, args[0], c.status) {
 		if err == nil {
@@ -212,13 +212,13 @@ func (c *accountCmd) deliveries(ctx context.Context, args []string) error {
 		}
 	}
 	if n == 0 {
-		c.note("there are no such deliveries")
+		c.note("there are no matching deliveries")
 	}
 	return ctx.Err()
 }
 
-// pause waits until the call that failed may succeed. It reports whether there is
-// reason to try.
+// pause waits until a call that failed may succeed. It reports whether a retry makes
+// sense.
 func (c *accountCmd) pause(ctx context.Context, err error) bool {
 	e, ok := errors.AsType[*grantexapi.Error](err)
 	if !ok || e.StatusCode < 500 && !slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode) {

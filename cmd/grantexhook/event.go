@@ -23,7 +23,7 @@ func eventTypes() []string {
 	return []string{grantexhook.TypeGrantCreated, grantexhook.TypeGrantRevoked, grantexhook.TypeTokenIssued}
 }
 
-// sample returns what makes the data of a sample event.
+// sample returns a function that makes the data of a sample event.
 func sample(eventType string) (func(time.Time) any, error) {
 	switch eventType {
 	case grantexhook.TypeGrantCreated:
@@ -39,10 +39,10 @@ func sample(eventType string) (func(time.Time) any, error) {
 				PrincipalID: "user_sample", Scopes: []string{"calendar:read"}, ExpiresAt: at.Add(time.Hour)}
 		}, nil
 	}
-	return nil, usageError(fmt.Sprintf("there is no sample of %q", eventType), "samples are "+strings.Join(eventTypes(), ", ")+"; any other type needs -data FILE")
+	return nil, usageError(fmt.Sprintf("there is no sample event of type %q", eventType), "samples exist for "+strings.Join(eventTypes(), ", ")+"; any other type needs -data FILE")
 }
 
-// jsonLine returns body as one line, byte for byte unless it has several.
+// jsonLine returns body on one line, byte for byte unless it has several lines.
 func jsonLine(body []byte) []byte {
 	line := bytes.NewBuffer(make([]byte, 0, len(body)+1))
 	if !bytes.ContainsAny(body, "\r\n") || json.Compact(line, body) != nil {
@@ -53,7 +53,7 @@ func jsonLine(body []byte) []byte {
 	return line.Bytes()
 }
 
-// describe shows an event to a person.
+// describe formats an event for people.
 func describe(body []byte, signed string) string {
 	var e grantexhook.RawEvent
 	if json.Unmarshal(body, &e) != nil {
@@ -73,7 +73,7 @@ type field struct {
 	value json.RawMessage
 }
 
-// fields returns the fields of an object in their order.
+// fields returns the fields of an object in order.
 func fields(object []byte) (all []field) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {

@@ -16,8 +16,8 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-// maxUnderWay bounds the deliveries at one time, and with them the memory.
-const maxUnderWay = 64
+// maxInFlight bounds the concurrent deliveries, and the memory they take.
+const maxInFlight = 64
 
 func forwardCommand() command {
 	return command{
@@ -25,14 +25,14 @@ func forwardCommand() command {
 		args: "URL",
 		min:  1, max: 1,
 		about: `Deliver the account's events to a URL that only this machine can reach.
-It reads the API's event stream, signs each event with the secret like Grantex,
-and prints the response. When the stream breaks it connects again, and reports
-what it may have missed: the stream repeats nothing.`,
+It reads the API's event stream, signs each event with the secret as Grantex does,
+and prints the response. When the stream breaks, it reconnects and reports which
+events may be missing, since the stream doesn't replay them.`,
 		examples: `grantexhook forward http://127.0.0.1:8080/webhooks/grantex
 grantexhook forward -types grant.revoked -retry http://127.0.0.1:8080/webhooks/grantex`,
 		setup: func(a *app, fs *flag.FlagSet) action {
-			c := &forwardCmd{printer: printer{app: a}, underWay: make(chan struct{}, maxUnderWay)}
-			fs.StringVar(&c.typeList, "types", strings.Join(eventTypes(), ","), "only events of these `TYPES`, separated by commas")
+			c := &forwardCmd{printer: printer{app: a}, inFlight: make(chan struct{}, maxInFlight)}
+			fs.StringVar(&c.typeList, "types", strings.Join(eventTypes(), ","), "forward only events of these `TYPES`, separated by commas")
 			retryFlag(fs, &c.to.retry)
 			fs.BoolVar(&c.json, "json", false, "print each attempt as a line of JSON")
 			c.secretFile = fileFlag(fs, "secret", "secret")
@@ -51,8 +51,8 @@ type forwardCmd struct {
 	types             []string
 	client            *grantexapi.Client
 	to                courier
-	stands            bool // the stream, at least once
-	underWay          chan struct{}
+	wasUp             bool // the stream, at least once
+	inFlight          chan struct{}
 	wg                sync.WaitGroup
 	delivered, missed atomic.Int64
 }
@@ -102,16 +102,16 @@ func (c *forwardCmd) prepare(receiver string) error {
 	return err
 }
 
-// connected reports that the stream stands, and what is missing if it had broken.
+// connected reports that the stream is up, and what may be missing if it had broken.
 func (c *forwardCmd) connected(gap *grantexapi.Interrupted) *grantexapi.Interrupted {
 	if gap != nil {
 		now := time.Now()
-		c.note("connected again; what happened between %s and %s (%v) may be missing",
+		c.note("reconnected; events between %s and %s (%v) may be missing",
 			gap.Since.UTC().Format(time.TimeOnly), now.UTC().Format(time.TimeOnly+" MST"), now.Sub(gap.Since).Round(time.Second))
-	} else if !c.stands {
+	} else if !c.wasUp {
 		c.note("connected")
 	}
-	c.stands = true
+	c.wasUp = true
 	return nil
 }
 
@@ -120,13 +120,13 @@ func (c *forwardCmd) take(ctx context.Context, body []byte) {
 	var e head
 	switch {
 	case json.Unmarshal(body, &e) != nil || e.ID == "" || e.Type == "":
-		c.note("skipped a message of %d bytes in the stream, which is not an event", len(body))
+		c.note("skipped a message of %d bytes in the stream that is not an event", len(body))
 		return
 	case !slices.Contains(c.types, e.Type) || !c.makeRoom(ctx):
 		return
 	}
 	c.wg.Go(func() {
-		defer func() { <-c.underWay }()
+		defer func() { <-c.inFlight }()
 		if c.deliver(ctx, &c.to, e, body) {
 			c.delivered.Add(1)
 		} else {
@@ -138,13 +138,13 @@ func (c *forwardCmd) take(ctx context.Context, body []byte) {
 // makeRoom waits until there is room for another delivery.
 func (c *forwardCmd) makeRoom(ctx context.Context) bool {
 	select {
-	case c.underWay <- struct{}{}:
+	case c.inFlight <- struct{}{}:
 		return true
 	default:
 	}
-	c.note("%d deliveries are under way; reading the stream pauses until one ends", maxUnderWay)
+	c.note("%d deliveries are in flight; reading the stream pauses until one ends", maxInFlight)
 	select {
-	case c.underWay <- struct{}{}:
+	case c.inFlight <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		c.missed.Add(1)
@@ -152,10 +152,10 @@ func (c *forwardCmd) makeRoom(ctx context.Context) bool {
 	}
 }
 
-// conclude waits for the deliveries that are under way.
+// conclude waits for the deliveries in flight.
 func (c *forwardCmd) conclude() {
-	if n := len(c.underWay); n > 0 {
-		c.note("%d deliveries are still under way", n)
+	if n := len(c.inFlight); n > 0 {
+		c.note("%d deliveries are still in flight", n)
 	}
 	c.wg.Wait()
 	delivered := c.delivered.Load()

@@ -123,7 +123,7 @@ func TestForward(t *testing.T) {
 		require.ElementsMatch(t, []string{body("evt_1", "grant.created"), body("evt_2", "token.issued"), body("evt_3", "grant.revoked"), lines}, rec.bodies)
 		require.Equal(t, 4, strings.Count(r.stdout, "200 delivered"))
 		require.Contains(t, r.stderr, "forwarding grant.created, grant.revoked, token.issued to http://receiver.test/hook\nconnected\n")
-		require.Contains(t, r.stderr, "skipped a message of 5 bytes in the stream, which is not an event\n")
+		require.Contains(t, r.stderr, "skipped a message of 5 bytes in the stream that is not an event\n")
 		require.Contains(t, r.stderr, "the stream ended; reconnecting in 1")
 		require.Contains(t, r.stderr, "4 of 4 events delivered\n"+
 			"grantexhook: the API returned 401 UNAUTHORIZED: Invalid API key (request 1)\nhint: check GRANTEX_API_KEY")
@@ -241,7 +241,7 @@ func TestForwardConnectsAgain(t *testing.T) {
 				require.GreaterOrEqual(t, gap, tt.wait)
 				require.LessOrEqual(t, gap, tt.wait+tt.most)
 				require.Contains(t, r.stderr, tt.want)
-				require.Regexp(t, `connected again; what happened between \d\d:\d\d:\d\d and \d\d:\d\d:\d\d UTC \([0-9hms]+\) may be missing\n`, r.stderr)
+				require.Regexp(t, `reconnected; events between \d\d:\d\d:\d\d and \d\d:\d\d:\d\d UTC \([0-9hms]+\) may be missing\n`, r.stderr)
 			})
 		})
 	}
@@ -257,7 +257,7 @@ func TestForwardGap(t *testing.T) {
 			stream(20*time.Second, keepalive),
 		}}
 		r := forward(t, t.Context(), api, &receiver{})
-		require.Regexp(t, `what happened between 00:00:10 and 00:01:2[12] UTC \(1m1[12]s\) may be missing`, r.stderr)
+		require.Regexp(t, `events between 00:00:10 and 00:01:2[12] UTC \(1m1[12]s\) may be missing`, r.stderr)
 	})
 }
 
@@ -333,7 +333,7 @@ func TestForwardRetries(t *testing.T) {
 		r := forward(t, t.Context(), api, receiver, "-retry")
 		require.Equal(t, map[string]int{"evt_1": 3, "evt_2": 1, "evt_3": 5}, attempts)
 		require.Equal(t, 570*time.Second, time.Since(start))
-		require.Contains(t, r.stderr, "2 deliveries are still under way\n")
+		require.Contains(t, r.stderr, "2 deliveries are still in flight\n")
 		require.Contains(t, r.stderr, "2 of 3 events delivered\n")
 	})
 }
@@ -356,16 +356,16 @@ func TestForwardSlowReceiver(t *testing.T) {
 			now--
 			mu.Unlock()
 		})
-		const events = 11 * maxUnderWay // 99 seconds
+		const events = 11 * maxInFlight // 99 seconds
 		var parts []any
 		for i := range events {
 			parts = append(parts, sse(fmt.Sprint("evt_", i), "grant.created"))
 		}
 		api := &streamAPI{answers: []http.HandlerFunc{stream(append(parts, keepalive, time.Second)...)}}
 		r := forward(t, t.Context(), api, receiver)
-		require.Equal(t, maxUnderWay, most)
+		require.Equal(t, maxInFlight, most)
 		require.Equal(t, events, all)
-		require.Contains(t, r.stderr, "64 deliveries are under way; reading the stream pauses until one ends\n")
+		require.Contains(t, r.stderr, "64 deliveries are in flight; reading the stream pauses until one ends\n")
 		require.Contains(t, r.stderr, fmt.Sprintf("%[1]d of %[1]d events delivered\n", events))
 		require.NotContains(t, r.stderr, "nothing came")
 	})
@@ -378,7 +378,7 @@ func TestForwardInterrupted(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})
-	tooMany := strings.Repeat(sse("evt_1", "grant.created"), maxUnderWay+2)
+	tooMany := strings.Repeat(sse("evt_1", "grant.created"), maxInFlight+2)
 	tests := []struct {
 		name   string
 		answer http.HandlerFunc

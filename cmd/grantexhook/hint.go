@@ -56,7 +56,7 @@ func tryAgain(wait time.Duration) string {
 func (c *courier) hint(a sender.Attempt) string {
 	switch {
 	case a.Crashes():
-		return "answer 200, with a short body"
+		return "respond with 200 and a short body"
 	case a.Err == errInterrupted:
 		return ""
 	case a.Err != nil:
@@ -66,16 +66,16 @@ func (c *courier) hint(a sender.Attempt) string {
 	case a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed:
 		return "is the path right? 'grantexhook listen' expects POST to " + defaultPath
 	case a.Status >= 300 && a.Status < 400:
-		return "Grantex doesn't follow redirects: is the URL right, up to the slash at its end?"
+		return "Grantex doesn't follow redirects: is the URL right, including the slash at its end?"
 	case a.Status == http.StatusBadRequest && wantsTLS(a.Excerpt):
 		return httpsHint
 	}
-	return "the receiver's log says more"
+	return "the receiver's log may say why"
 }
 
 const httpsHint = "if the receiver speaks https, the URL must begin with https://"
 
-// wantsTLS recognizes how Go, nginx and Apache answer http at a port for https.
+// wantsTLS recognizes how Go, nginx and Apache respond to http at a port for https.
 func wantsTLS(excerpt string) bool {
 	return strings.Contains(excerpt, "HTTPS") || strings.Contains(excerpt, "SSL")
 }
@@ -105,13 +105,13 @@ func (c *courier) connectionHint(err error) string {
 	case op == "dial":
 		return "is the receiver running? 'grantexhook listen' starts one"
 	case otherHost:
-		return "the certificate is another host's: is the host in the URL right?"
+		return "the certificate is for another host: is the host in the URL right?"
 	case notTrusted && invalid.Reason == x509.Expired:
-		return "the certificate is not valid now: renew it, or set the clock of this machine"
+		return "the certificate has expired or is not valid yet: renew it, or set this machine's clock"
 	case notTrusted:
 		return "this machine doesn't trust the certificate: set SSL_CERT_FILE to a file with the issuer's certificate; on macOS and Windows, add it to the system's"
 	case noHandshake && op == "remote error":
-		return "the receiver ended the handshake; its log says more"
+		return "the receiver ended the handshake; its log may say why"
 	case noHandshake:
 		return "if the receiver speaks http, the URL must begin with http://"
 	case errors.Is(err, sender.ErrNotHTTP):
@@ -121,7 +121,7 @@ func (c *courier) connectionHint(err error) string {
 	case c.parcel.URL.Scheme == "http" && (errors.Is(err, io.ErrUnexpectedEOF) || op == "read"):
 		return "the receiver hung up: did its handler panic? " + httpsHint
 	}
-	return "the receiver's log says more"
+	return "the receiver's log may say why"
 }
 
 // mistakeHints are what to do about a wrong signature.
@@ -131,14 +131,14 @@ var mistakeHints = map[diagnose.Kind]string{
 	diagnose.SecretDecoded:    "the key is the text of the secret as Grantex shows it, neither decoded nor in another case",
 	diagnose.SecretNewline:    "echo adds a newline, printf %s doesn't",
 	diagnose.BodyEnd:          "an editor or echo adds it; printf %s doesn't",
-	diagnose.BodyChanged:      "verify the bytes as they come, before anything reads or decodes them",
+	diagnose.BodyChanged:      "verify the bytes as they arrive, before anything reads or decodes them",
 	diagnose.BodyEncoded:      "undo the encoding before verifying",
-	diagnose.BodyRewritten:    "JSON that is encoded again is no longer what was signed: verify the raw bytes",
+	diagnose.BodyRewritten:    "re-encoded JSON is no longer what was signed: verify the raw bytes",
 	diagnose.TimestampUnit:    "the timestamp is in whole Unix seconds, and signed as it is sent",
 	diagnose.SignedBodyAlone:  grantexhook.HeaderSignatureV2 + " covers the timestamp, a dot and the body",
 	diagnose.SignedTimestamp:  grantexhook.HeaderSignature + " covers the body alone",
 	diagnose.SignedWithoutDot: grantexhook.HeaderSignatureV2 + " covers the timestamp, a dot and the body",
-	diagnose.HeaderForm:       "the value is sha256= and the 64 hex digits of an HMAC-SHA256, once and whole",
-	diagnose.V2Changed: "secret and body are right: was " + grantexhook.HeaderTimestamp + " or " +
-		grantexhook.HeaderSignatureV2 + " changed on the way?",
+	diagnose.HeaderForm:       "the value must be sha256= and the 64 hex digits of an HMAC-SHA256, sent once",
+	diagnose.V2Changed: "the secret and the body are right: was " + grantexhook.HeaderTimestamp + " or " +
+		grantexhook.HeaderSignatureV2 + " changed in transit?",
 }

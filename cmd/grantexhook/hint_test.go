@@ -92,7 +92,7 @@ func TestSendHints(t *testing.T) {
 		{"too old", "-at -10m", plain.URL + "/hook", []string{"with this -at the timestamp is outside the tolerance"}},
 		{"too new", "-at 10m", plain.URL + "/hook", []string{"with this -at the timestamp is outside the tolerance"}},
 		{"timestamp required", "-legacy", plain.URL + "/v2", []string{"RequireTimestamp", "have the same secret"}},
-		{"endless headers", "", plain.URL + "/endless", []string{"the receiver's log says more"}},
+		{"endless headers", "", plain.URL + "/endless", []string{"the receiver's log may say why"}},
 		{"another protocol", "", plain.URL + "/ssh", []string{"is the port right?"}},
 		{"a handler that panics", "", plain.URL + "/panics", []string{"did its handler panic?"}},
 	}
@@ -124,22 +124,22 @@ func TestHint(t *testing.T) {
 		attempt      sender.Attempt
 		want         string
 	}{
-		{"crash", "http", sender.Attempt{Status: 204}, "answer 200"},
+		{"crash", "http", sender.Attempt{Status: 204}, "respond with 200"},
 		{"interrupted", "http", sender.Attempt{Err: errInterrupted}, ""},
 		{"time-out", "http", sender.Attempt{Err: context.DeadlineExceeded}, "ten seconds"},
 		{"not running", "http", sender.Attempt{Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}, "is the receiver running?"},
 		{"another host", "https", sender.Attempt{Err: untrusted(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"})}, "is the host in the URL right?"},
 		{"untrusted", "https", sender.Attempt{Err: untrusted(x509.UnknownAuthorityError{})}, "SSL_CERT_FILE"},
-		{"expired", "https", sender.Attempt{Err: untrusted(x509.CertificateInvalidError{Reason: x509.Expired})}, "not valid now"},
+		{"expired", "https", sender.Attempt{Err: untrusted(x509.CertificateInvalidError{Reason: x509.Expired})}, "not valid yet"},
 		{"client's certificate", "https", sender.Attempt{Err: &sender.HandshakeError{Err: alert}}, "ended the handshake"},
 		{"hung up in the handshake", "https", sender.Attempt{Err: &sender.HandshakeError{Err: io.EOF}}, "must begin with http://"},
 		{"TLS alert", "http", sender.Attempt{Err: sender.ErrNotHTTP}, "must begin with https://"},
 		{"reset", "http", sender.Attempt{Err: &net.OpError{Op: "read", Err: errors.New("reset")}}, "must begin with https://"},
 		{"not HTTP", "http", sender.Attempt{Err: errors.New(`malformed HTTP response "SSH-2.0-OpenSSH_9"`)}, "is the port right?"},
-		{"hung up", "https", sender.Attempt{Err: io.ErrUnexpectedEOF}, "the receiver's log says more"},
+		{"hung up", "https", sender.Attempt{Err: io.ErrUnexpectedEOF}, "the receiver's log may say why"},
 		{"nginx", "http", sender.Attempt{Status: 400, Excerpt: "<title>400 The plain HTTP request was sent to HTTPS port</title>"}, "must begin with https://"},
 		{"Apache", "http", sender.Attempt{Status: 400, Excerpt: "You're speaking plain HTTP to an SSL-enabled server port."}, "must begin with https://"},
-		{"another 400", "http", sender.Attempt{Status: 400, Excerpt: "bad"}, "the receiver's log says more"},
+		{"another 400", "http", sender.Attempt{Status: 400, Excerpt: "bad"}, "the receiver's log may say why"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestAnswer(t *testing.T) {
 		{"a long word", sender.Attempt{Status: 200, Excerpt: strings.Repeat("a", 33)}, "200 delivered"},
 		{"escapes", sender.Attempt{Status: 200, Excerpt: "a\x1b[31mb"}, "200 delivered"},
 		{"JSON", sender.Attempt{Status: 200, Excerpt: `{"ok":true}`}, "200 delivered"},
-		{"error", sender.Attempt{Err: errors.New("a\x1b[31m\nb\u202e")}, "no answer: a [31m; b "},
+		{"error", sender.Attempt{Err: errors.New("a\x1b[31m\nb\u202e")}, "no response: a [31m; b "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { require.Equal(t, tt.want, answer(tt.attempt)) })

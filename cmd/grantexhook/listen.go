@@ -31,14 +31,14 @@ func listenCommand() command {
 	return command{
 		name: "listen",
 		about: `Receive deliveries, verify them and print each event.
-Without a secret it makes one, and shows how to send to it. Rejected deliveries
-and duplicates are reported on standard error.`,
+Without a secret it generates one, and shows how to send to it. Rejected
+deliveries and duplicates are reported on standard error.`,
 		examples: `grantexhook listen
 GRANTEX_WEBHOOK_SECRET_FILE=secret.txt grantexhook listen -addr 127.0.0.1:9000
 grantexhook listen -json | jq .data.grantId`,
 		setup: func(a *app, fs *flag.FlagSet) action {
 			c := &listenCmd{app: a}
-			fs.StringVar(&c.addr, "addr", defaultAddr, "listen on `HOST:PORT`; port 0 is any free port")
+			fs.StringVar(&c.addr, "addr", defaultAddr, "listen on `HOST:PORT`; port 0 picks a free port")
 			fs.StringVar(&c.path, "path", defaultPath, "receive deliveries at `PATH`")
 			fs.BoolVar(&c.json, "json", false, "print the body of each event on one line")
 			c.secretFile = fileFlag(fs, "secret", "secret")
@@ -115,7 +115,7 @@ func (c *listenCmd) secretOrNew() (secret string, made bool, err error) {
 	return secret, false, checkSecret(secret)
 }
 
-// newSecret returns a secret like Grantex makes them.
+// newSecret returns a secret in the form that Grantex uses.
 func newSecret() string {
 	random := make([]byte, 24)
 	rand.Read(random)
@@ -127,13 +127,12 @@ func (c *listenCmd) introduce(addr net.Addr, secret string, made bool) {
 	c.note("listening on %s", &to)
 	c.note("send to it from another terminal:")
 	if made {
-		c.note("  export GRANTEX_WEBHOOK_SECRET=%s  # made for this run, since no secret was set", secret)
+		c.note("  export GRANTEX_WEBHOOK_SECRET=%s  # generated for this run, since no secret was set", secret)
 	}
 	c.note("  grantexhook send %s %s", grantexhook.TypeGrantCreated, &to)
 }
 
-// serve answers until ctx ends, and then lets the deliveries finish that are under
-// way.
+// serve handles requests until ctx ends, and then lets the deliveries in flight finish.
 func (c *listenCmd) serve(ctx context.Context, socket net.Listener, deliveries http.Handler) error {
 	s := &http.Server{
 		Handler:           c.route(deliveries),
@@ -154,7 +153,7 @@ func (c *listenCmd) serve(ctx context.Context, socket net.Listener, deliveries h
 	return <-stopped
 }
 
-// route reports what came to the wrong place.
+// route reports requests with the wrong path or method.
 func (c *listenCmd) route(deliveries http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusNotFound

@@ -56,7 +56,7 @@ func TestProgram(t *testing.T) {
 	out, _ := exec(exitDone, "", "help")
 	require.Contains(t, out, "usage: grantexhook COMMAND")
 	_, errs := exec(exitUsage, "", "snd")
-	require.Equal(t, "grantexhook: there is no command \"snd\"\nhint: grantexhook help lists the commands\n", errs)
+	require.Equal(t, "grantexhook: unknown command \"snd\"\nhint: grantexhook help lists the commands\n", errs)
 	out, _ = exec(exitDone, testBody, "verify", "-signature", sign(testSecret, testBody))
 	require.Contains(t, out, "right")
 	out, errs = exec(exitFailed, testBody+"\n", "verify", "-signature", sign(testSecret, testBody))

@@ -18,8 +18,8 @@ func sendCommand() command {
 		name: "send",
 		args: "TYPE URL",
 		min:  2, max: 2,
-		about: `Send a signed event like Grantex, and print the response.
-Without -data it's a sample, which exists for the types grant.created,
+		about: `Send a signed event as Grantex does, and print the response.
+Without -data it's a sample, available for the types grant.created,
 grant.revoked and token.issued. The command fails unless every event is
 delivered.`,
 		examples: `grantexhook send grant.created http://127.0.0.1:8080/webhooks/grantex
@@ -28,11 +28,11 @@ grantexhook send -at -10m grant.revoked http://127.0.0.1:8080/webhooks/grantex  
 echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revoked http://127.0.0.1:8080/webhooks/grantex`,
 		setup: func(a *app, fs *flag.FlagSet) action {
 			c := &sendCmd{app: a}
-			fs.StringVar(&c.data, "data", "", "take the data of the event, a JSON object, from `FILE`; - is standard input")
+			fs.StringVar(&c.data, "data", "", "read the event's data, a JSON object, from `FILE`; - is standard input")
 			fs.IntVar(&c.count, "count", 1, "send `N` events, one after the other")
-			fs.BoolVar(&c.legacy, "legacy", false, "sign like senders older than 2026-08-13, without a timestamp")
-			fs.StringVar(&c.at, "at", "", "sign as if it were `TIME`: RFC 3339, Unix seconds, or from now, for example -10m")
-			fs.StringVar(&c.id, "id", "", "send one event with this `ID`, again and again with -count")
+			fs.BoolVar(&c.legacy, "legacy", false, "sign like Grantex before 2026-08-13, without a timestamp")
+			fs.StringVar(&c.at, "at", "", "sign as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
+			fs.StringVar(&c.id, "id", "", "give the event this `ID`; with -count, send the same event each time")
 			retryFlag(fs, &c.retry)
 			fs.BoolVar(&c.json, "json", false, "print each attempt as a line of JSON")
 			c.secretFile = fileFlag(fs, "secret", "secret")
@@ -81,7 +81,7 @@ func (c *sendCmd) sendAll(ctx context.Context, to *courier, eventType string, pa
 	var e head
 	var body []byte
 	for i := range c.count {
-		if i == 0 || c.id == "" { // one id is one event, sent again
+		if i == 0 || c.id == "" { // an -id is one event, sent again
 			var err error
 			if e, body, err = c.event(eventType, payload, time.Now().Add(to.parcel.Skew)); err != nil {
 				return &failure{err, "-data takes one JSON object", exitUsage}
@@ -107,20 +107,20 @@ func (c *sendCmd) event(eventType string, payload func(time.Time) any, at time.T
 	return head{e.ID, e.Type}, body, err
 }
 
-// skew returns how far the clock that signs is ahead.
+// skew returns how far the signing clock is ahead.
 func (c *sendCmd) skew() (time.Duration, error) {
 	switch {
 	case c.at == "":
 		return 0, nil
 	case c.legacy:
-		return 0, usageError("-at and -legacy are mutually exclusive: the legacy signature has no time", "grantexhook help send")
+		return 0, usageError("-at and -legacy are mutually exclusive: the legacy signature has no timestamp", "grantexhook help send")
 	}
 	now := time.Now()
 	at, err := parseTime(c.at, now)
 	return at.Sub(now), err
 }
 
-// payload returns what makes the data of an event.
+// payload returns a function that makes the data of an event.
 func (c *sendCmd) payload(eventType string) (func(time.Time) any, error) {
 	if c.data == "" {
 		return sample(eventType)

@@ -108,7 +108,7 @@ func TestSendNothingListens(t *testing.T) {
 	s.Close()
 	r := withSecret().run(t.Context(), "send", "grant.created", s.URL)
 	require.Equal(t, exitFailed, r.status)
-	require.Contains(t, r.stdout, "no answer")
+	require.Contains(t, r.stdout, "no response")
 	require.Contains(t, r.stderr, "hint: is the receiver running?")
 }
 

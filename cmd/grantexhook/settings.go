@@ -14,7 +14,7 @@ import (
 	"grantex.dev/grantexhook/internal/diagnose"
 )
 
-// maxSetting is far more than any secret has.
+// maxSetting is far more than any secret needs.
 const maxSetting = 64 << 10
 
 // variable returns the name of the environment variable for a setting.
@@ -25,14 +25,14 @@ func variable(name string) string {
 	return "GRANTEX_API_KEY"
 }
 
-// fileFlag defines the flag for a file that holds a setting. There is no flag for
-// the value itself, since everyone on the machine can read arguments.
+// fileFlag defines the flag for a file that contains a setting. There's no flag for
+// the value itself, since everyone on the machine can see arguments.
 func fileFlag(fs *flag.FlagSet, name, what string) *string {
 	return fs.String(name+"-file", "", "read the "+what+" from `FILE` instead of "+variable(name)+" in the environment")
 }
 
-// setting returns the content of file, or the environment's value if file is
-// empty. The value may be missing and is then empty.
+// setting returns the content of file, or the environment's value if file is "". It
+// returns "" if the setting is missing.
 func (a *app) setting(name, file string) (string, error) {
 	env := variable(name)
 	if file != "" {
@@ -48,7 +48,7 @@ func (a *app) setting(name, file string) (string, error) {
 	return value, nil
 }
 
-// readSetting drops what editors add to a file: a byte order mark and a newline at
+// readSetting drops what editors add to a file: a byte order mark, and a newline at
 // the end.
 func readSetting(file string) (string, error) {
 	text, err := readFile(file, maxSetting)
@@ -85,7 +85,7 @@ func checkSecret(secret string) error {
 	return nil
 }
 
-const secretHint = "look at GRANTEX_WEBHOOK_SECRET or at the file that holds it"
+const secretHint = "check GRANTEX_WEBHOOK_SECRET or the file that contains it"
 
 // api returns a client of the API.
 func (a *app) api(keyFile string) (*grantexapi.Client, error) {
@@ -103,7 +103,7 @@ func (a *app) api(keyFile string) (*grantexapi.Client, error) {
 	return c, nil
 }
 
-// parseTime reads RFC 3339, Unix seconds, or a duration from now.
+// parseTime parses RFC 3339, Unix seconds, or a duration from now.
 func parseTime(text string, now time.Time) (time.Time, error) {
 	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
 		if seconds < 0 || seconds > diagnose.MaxSeconds {
@@ -120,7 +120,7 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, usageError(fmt.Sprintf("%q is not a time", text), "for example 2026-11-23T12:00:00Z, 1795435200 or -10m")
 }
 
-// seconds shows a number of seconds as a duration, unless it's too large for one.
+// seconds formats a number of seconds as a duration, unless it's too large for one.
 func seconds(n int64) string {
 	if n > math.MaxInt64/int64(time.Second) || n < math.MinInt64/int64(time.Second) {
 		return fmt.Sprintf("%d s", n)

@@ -1,24 +1,24 @@
 package main
 
-// The manners of this tool. Every command keeps to them.
+// The conventions of this tool, which every command follows.
 //
 //   - Standard output gets only results, since it goes to pipes and files. With
 //     -json each line of it is a JSON value. Everything else goes to standard error.
 //   - An error is one line, "grantexhook: " and what is wrong. What to do about it
 //     follows in a second line, after "hint: ". A warning begins with "WARNING: ".
-//     A report on what happens meanwhile has no prefix.
+//     A progress report has no prefix.
 //   - These lines don't begin with a capital, and don't end with a full stop. Help is
 //     prose and does both.
-//   - The exit status is 0 if it's done, 1 if something failed or was rejected, and
-//     2 if the command was used wrongly. An interrupt ends listen and forward as
-//     done, and every other command as failed.
+//   - The exit status is 0 for success, 1 if something failed or was rejected, and 2
+//     for a usage error. An interrupt ends listen and forward with success, and every
+//     other command with a failure.
 //   - Text from elsewhere (an event, a response, the API) may have characters that
-//     don't print and that a terminal would act on. A result quotes such text like
-//     Go, an error replaces the characters with spaces, and JSON escapes them. Only
+//     don't print and that a terminal would act on. A result quotes such text as Go
+//     does, an error replaces the characters with spaces, and JSON escapes them. Only
 //     listen -json prints it byte for byte, unless standard output is a terminal.
-//     Bytes that aren't UTF-8 count as such characters. A long error is cut.
-//   - A secret is printed only where it's new: by endpoints create and rotate, and by
-//     listen if it has to make one.
+//     Bytes that aren't UTF-8 count as such characters. A long error is truncated.
+//   - A secret is printed only when it's new: by endpoints create and rotate, and by
+//     listen if it generates one.
 
 import (
 	"bytes"
@@ -87,10 +87,10 @@ func (a *app) note(format string, args ...any) {
 	fmt.Fprintf(a.stderr, format+"\n", args...)
 }
 
-// terms puts what the library writes in the terms of this tool.
+// terms replaces the library's terms with this tool's.
 var terms = strings.NewReplacer("grantexhook: ", "", "grantexapi: ", "", "Client.BaseURL", "GRANTEX_URL", "Client.APIKey", "GRANTEX_API_KEY")
 
-// oneLine makes the text of an error fit for a terminal.
+// oneLine makes the text of an error safe for a terminal.
 func oneLine(text string) string {
 	const limit = 1000 // more than an error needs, unless it quotes a hostile response
 	text = strings.ReplaceAll(strings.TrimSpace(terms.Replace(text)), "\n", "; ")

@@ -20,12 +20,12 @@ import (
 func verifyCommand() command {
 	return command{
 		name: "verify",
-		about: `Check a delivery's signature, and find the mistake if it's wrong.
-The raw body comes from standard input and the headers from flags. Or both come
-from a request that was saved as it was sent, in HTTP/1.1: by nc -l in the
-receiver's place, from the log of a proxy that shows requests raw (mitmproxy,
-ngrok), or from a handler with httputil.DumpRequest. The lines of curl -v work
-as headers, with the body after an empty line. Neither the secret nor the right
+		about: `Check a delivery's signature, and find the mistake if it doesn't match.
+The raw body is read from standard input, and the headers from flags. With
+-request, both are read from an HTTP/1.1 request that was saved as it was sent:
+by nc -l in the receiver's place, by a proxy that logs raw requests (mitmproxy,
+ngrok), or by a handler with httputil.DumpRequest. Headers copied from curl -v
+work too, with the body after an empty line. Neither the secret nor the correct
 signature is ever printed.`,
 		examples: `grantexhook verify -signature-v2 sha256=… -timestamp 1795434598 < body.json
 grantexhook verify -request saved.http -now 2026-11-23T11:50:00Z
@@ -35,8 +35,8 @@ nc -l 8080 | tee saved.http; grantexhook verify -any-time -request saved.http`,
 			fs.Var(headerFlag{c.header, grantexhook.HeaderSignature}, "signature", "the `VALUE` of "+grantexhook.HeaderSignature)
 			fs.Var(headerFlag{c.header, grantexhook.HeaderSignatureV2}, "signature-v2", "the `VALUE` of "+grantexhook.HeaderSignatureV2)
 			fs.Var(headerFlag{c.header, grantexhook.HeaderTimestamp}, "timestamp", "the `VALUE` of "+grantexhook.HeaderTimestamp)
-			fs.StringVar(&c.request, "request", "", "take headers and body from `FILE`, a saved request; - is standard input")
-			fs.StringVar(&c.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or from now, for example -10m")
+			fs.StringVar(&c.request, "request", "", "read the headers and the body from `FILE`, a saved request; - is standard input")
+			fs.StringVar(&c.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
 			fs.BoolVar(&c.anyTime, "any-time", false, "accept any timestamp, for old recordings")
 			fs.BoolVar(&c.json, "json", false, "print the result as JSON")
 			c.secretFile = fileFlag(fs, "secret", "secret")
@@ -74,7 +74,7 @@ func (f headerFlag) Set(value string) error {
 type verdict struct {
 	Right      bool     `json:"right"`
 	Reason     string   `json:"reason,omitempty"`     // one of the Reason constants of the library
-	Header     string   `json:"header,omitempty"`     // the one that decides
+	Header     string   `json:"header,omitempty"`     // the name of the header that decides
 	SentAt     string   `json:"sentAt,omitempty"`     // RFC 3339
 	AgeSeconds *int64   `json:"ageSeconds,omitempty"` // negative if it's in the future
 	Why        string   `json:"why,omitempty"`
@@ -93,7 +93,7 @@ func (c *verifyCmd) run(context.Context, []string) error {
 	}
 	secret, err := c.setting("secret", *c.secretFile)
 	if err == nil && secret == "" {
-		_, err = c.secret("") // an error with what is missing
+		_, err = c.secret("") // returns an error that explains what is missing
 	}
 	if err != nil {
 		return err
@@ -120,14 +120,14 @@ func (c *verifyCmd) clock() (time.Time, error) {
 	return parseTime(c.now, time.Now())
 }
 
-// delivery reads what is to be verified.
+// delivery reads the delivery to verify.
 func (c *verifyCmd) delivery() (http.Header, []byte, error) {
 	if c.request == "" {
 		body, err := c.read("-")
 		return c.header, body, err
 	}
 	if len(c.header) > 0 {
-		return nil, nil, usageError("-request and the flags for headers are mutually exclusive", "grantexhook help verify")
+		return nil, nil, usageError("-request and the header flags are mutually exclusive", "grantexhook help verify")
 	}
 	text, err := c.read(c.request)
 	if err != nil {
@@ -138,14 +138,14 @@ func (c *verifyCmd) delivery() (http.Header, []byte, error) {
 	case errors.Is(err, diagnose.ErrIncomplete):
 		return nil, nil, failed(fmt.Errorf("the request is %w", err), "was the whole request saved?")
 	case err != nil:
-		return nil, nil, usageError("the request is not as HTTP/1.1 sends it: "+err.Error(),
-			"a file with the body alone goes to standard input, the headers to -signature-v2 and -timestamp")
+		return nil, nil, usageError("this is not a saved HTTP/1.1 request: "+err.Error(),
+			"a body alone goes to standard input, and its headers to -signature-v2 and -timestamp")
 	}
 	return header, body, nil
 }
 
-// judge leaves the decision to the library, except for the time, which may be
-// another than now.
+// judge leaves the decision to the library, except about the age, since now may be
+// another time.
 func (c *verifyCmd) judge(header http.Header, body []byte, secret string, now time.Time) verdict {
 	var result verdict
 	sentAt, err := strconv.ParseUint(header.Get(grantexhook.HeaderTimestamp), 10, 63)
@@ -173,7 +173,7 @@ func (c *verifyCmd) judge(header http.Header, body []byte, secret string, now ti
 	return result
 }
 
-// check verifies whatever the age.
+// check verifies a delivery of any age.
 func check(header http.Header, body []byte, secret string) error {
 	v, err := grantexhook.NewVerifier(secret, &grantexhook.Options{Tolerance: math.MaxInt64})
 	if err != nil {
@@ -195,7 +195,7 @@ func (r *verdict) stale(now time.Time) {
 		r.Hint = "is the receiver's clock slow? -now TIME verifies at another time"
 	}
 	r.Reason = grantexhook.ReasonStale
-	r.Why = fmt.Sprintf("the signature matches, but was made %s %s %s; %v are allowed",
+	r.Why = fmt.Sprintf("the signature matches, but it was made %s %s %s; the tolerance is %v",
 		seconds(age), where, now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
 }
 
@@ -217,7 +217,7 @@ func (r *verdict) explain(err error, header http.Header, body []byte, secret str
 		r.Why, r.Hint = oneLine(err.Error()), grantexhook.HeaderTimestamp+" holds whole Unix seconds: verify it as it was sent"
 	default:
 		r.Why = oneLine(err.Error())
-		r.Hint = "no usual mistake explains it: the secret may be another endpoint's, or the body is not, byte for byte, what was sent"
+		r.Hint = "no usual mistake explains it: the secret may be another endpoint's, or the body is not byte for byte what was sent"
 	}
 }
 
@@ -226,7 +226,7 @@ func (r *verdict) print(w io.Writer) {
 	case !r.Right:
 		fmt.Fprintf(w, "wrong: %s\nhint: %s\n", r.Why, r.Hint)
 	case r.AgeSeconds == nil:
-		fmt.Fprintf(w, "right: %s matches; it has no timestamp, which leaves it open to replay for ever\n", r.Header)
+		fmt.Fprintf(w, "right: %s matches; it has no timestamp, so it can be replayed forever\n", r.Header)
 	default:
 		fmt.Fprintf(w, "right: %s matches; signed %s\n", r.Header, r.SentAt)
 	}

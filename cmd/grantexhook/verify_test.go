@@ -103,45 +103,45 @@ func TestVerifyMistakes(t *testing.T) {
 		{"signed in upper case", s, b, sign(strings.ToUpper(s), b), "", "", "signed with the secret in upper case"},
 		{"signed with echo", s, b, sign(s+"\n", b), "", "", "signed with a newline after the secret"},
 		{"newline added", s, b + "\n", "", v2, ts, "has a newline at its end that was not signed"},
-		{"CRLF added", s, b + "\r\n", legacy, "", "", "has a newline at its end that was not signed"},
+		{"CRLF added", s, b + "\r\n", legacy, "", "", "has a CRLF at its end that was not signed"},
 		{"newline removed", s, b, "", sign(s, ts+"."+b+"\n"), ts, "signed with a newline at its end, which is gone"},
 		{"CRLF removed", s, b, sign(s, b+"\r\n"), "", "", "signed with a CRLF at its end, which is gone"},
-		{"line ends to CRLF", s, strings.ReplaceAll(indented(t, " "), "\n", "\r\n"), sign(s, indented(t, " ")), "", "", "line ends of the body have become CRLF"},
-		{"line ends to LF", s, indented(t, " "), sign(s, strings.ReplaceAll(indented(t, " "), "\n", "\r\n")), "", "", "line ends of the body have become LF"},
+		{"line ends to CRLF", s, strings.ReplaceAll(indented(t, " "), "\n", "\r\n"), sign(s, indented(t, " ")), "", "", "line endings of the body have become CRLF"},
+		{"line ends to LF", s, indented(t, " "), sign(s, strings.ReplaceAll(indented(t, " "), "\n", "\r\n")), "", "", "line endings of the body have become LF"},
 		{"byte order mark", s, "\uFEFF" + b, legacy, "", "", "begins with a byte order mark"},
-		{"indented", s, indented(t, "   "), "", v2, ts, "the body has other white space"},
+		{"indented", s, indented(t, "   "), "", v2, ts, "the body has more white space"},
 		{"indentation gone", s, b, sign(s, indented(t, "  ")), "", "", "signed with indentation, which is gone"},
 		{"four spaces gone", s, b, sign(s, indented(t, "    ")), "", "", "signed with indentation, which is gone"},
 		{"tabs gone", s, b, sign(s, indented(t, "\t")), "", "", "signed with indentation, which is gone"},
 		{"HTML escapes", s, escaped, "", v2, ts, `has HTML escapes (\u003c`},
 		{"HTML escapes gone", s, b, sign(s, escaped), "", "", "signed with HTML escapes, which are gone"},
-		{"fields sorted", s, sorted(t), "", v2, ts, "decoded and encoded again"},
-		{"ASCII alone", s, strings.ReplaceAll(b, "é", `\u00e9`), "", v2, ts, "decoded and encoded again"},
-		{"a string of JSON", s, fmt.Sprintf("%q", b), "", v2, ts, "a JSON string that holds the body"},
+		{"fields sorted", s, sorted(t), "", v2, ts, "decoded and re-encoded"},
+		{"ASCII alone", s, strings.ReplaceAll(b, "é", `\u00e9`), "", v2, ts, "decoded and re-encoded"},
+		{"a string of JSON", s, fmt.Sprintf("%q", b), "", v2, ts, "the body is inside a JSON string"},
 		{"base64 body", s, base64.StdEncoding.EncodeToString([]byte(b)) + "\n", "", v2, ts, "the body is in base64"},
-		{"chunks in the body", s, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(b), b), "", v2, ts, "still has the frames of its chunks"},
+		{"chunks in the body", s, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(b), b), "", v2, ts, "is still in chunked encoding"},
 		{"empty body", s, "", "", v2, ts, "the body is empty"},
 		{"legacy in V2", s, b, "", legacy, ts, "X-Grantex-Signature-V2 covers the body alone"},
 		{"legacy in V2 without a time", s, b, "", legacy, "", "X-Grantex-Signature-V2 covers the body alone"},
-		{"V2 in legacy", s, b, v2, "", ts, "X-Grantex-Signature covers timestamp and body"},
-		{"no dot", s, b, "", sign(s, ts+b), ts, "the dot between timestamp and body was not signed"},
-		{"no dot in legacy", s, b, sign(s, ts+b), "", ts, "the dot between timestamp and body was not signed; and X-Grantex-Signature covers"},
+		{"V2 in legacy", s, b, v2, "", ts, "X-Grantex-Signature covers the timestamp and the body"},
+		{"no dot", s, b, "", sign(s, ts+b), ts, "the dot between the timestamp and the body was not signed"},
+		{"no dot in legacy", s, b, sign(s, ts+b), "", ts, "the dot between the timestamp and the body was not signed; and X-Grantex-Signature covers"},
 		{"milliseconds", s, b, "", sign(s, ts+"000."+b), ts + "000", "X-Grantex-Timestamp is in milliseconds"},
-		{"milliseconds, seconds signed", s, b, "", v2, ts + "123", "is in milliseconds, and seconds were signed"},
+		{"milliseconds, seconds signed", s, b, "", v2, ts + "123", "is in milliseconds, but seconds were signed"},
 		{"seconds, milliseconds signed", s, b, "", sign(s, ts+"000."+b), ts, "milliseconds were signed"},
 		{"zeros", s, b, "", v2, "0" + ts, "has zeros or a sign before its digits"},
 		{"no timestamp", s, b, "", v2, "", "X-Grantex-Signature-V2 without X-Grantex-Timestamp"},
 		{"no timestamp, right legacy", s, b, legacy, v2, "", "X-Grantex-Signature-V2 without X-Grantex-Timestamp"},
 		{"timestamp changed", s, b, legacy, v2, "1795434599", "X-Grantex-Signature matches, but X-Grantex-Signature-V2, which decides, doesn't"},
 		{"base64", s, b, "", "sha256=" + inBase64(ts+"."+b), ts, "X-Grantex-Signature-V2 is in base64"},
-		{"base64 without a prefix", s, b, inBase64(b), "", "", "lacks its prefix sha256=; and X-Grantex-Signature is in base64"},
+		{"base64 without a prefix", s, b, inBase64(b), "", "", "lacks the prefix sha256=; and X-Grantex-Signature is in base64"},
 		{"SHA-512 in base64", s, b, base64.StdEncoding.EncodeToString(mac(sha512.New, s, b)), "", "",
-			"lacks its prefix sha256=; and X-Grantex-Signature is in base64; and X-Grantex-Signature has the length of SHA-512"},
-		{"a prefix alone", s, b, "v1=", "", "", "has another prefix than sha256=; and X-Grantex-Signature has 0 hex digits"},
-		{"no prefix", s, b, "", strings.TrimPrefix(v2, "sha256="), ts, "X-Grantex-Signature-V2 lacks its prefix sha256="},
-		{"another prefix", s, b, "v1=" + strings.TrimPrefix(legacy, "sha256="), "", "", "has another prefix than sha256="},
+			"lacks the prefix sha256=; and X-Grantex-Signature is in base64; and X-Grantex-Signature has the length of SHA-512"},
+		{"a prefix alone", s, b, "v1=", "", "", "has a prefix other than sha256=; and X-Grantex-Signature has 0 hex digits"},
+		{"no prefix", s, b, "", strings.TrimPrefix(v2, "sha256="), ts, "X-Grantex-Signature-V2 lacks the prefix sha256="},
+		{"another prefix", s, b, "v1=" + strings.TrimPrefix(legacy, "sha256="), "", "", "has a prefix other than sha256="},
 		{"in quotes", s, b, `"` + legacy + `"`, "", "", "has quotes or white space around it"},
-		{"SHA-1", s, b, "sha1=" + hex.EncodeToString(mac(sha1.New, s, b)), "", "", "prefix than sha256=; and X-Grantex-Signature has the length of SHA-1"},
+		{"SHA-1", s, b, "sha1=" + hex.EncodeToString(mac(sha1.New, s, b)), "", "", "prefix other than sha256=; and X-Grantex-Signature has the length of SHA-1"},
 		{"SHA-384", s, b, "sha256=" + hex.EncodeToString(mac(sha512.New384, s, b)), "", "", "has the length of SHA-384"},
 		{"SHA-512", s, b, "", "sha256=" + hex.EncodeToString(mac(sha512.New, s, ts+"."+b)), ts, "has the length of SHA-512"},
 		{"SHA-512 of something else", s, b, "sha256=" + strings.Repeat("ab", 64), "", "", "has the length of SHA-512"},
@@ -196,9 +196,9 @@ func TestVerifyClock(t *testing.T) {
 		want      string
 	}{
 		{"just in time", "1795434898", exitDone, "right"},
-		{"a second late", "1795434899", exitFailed, "was made 5m1s before 2026-11-23T11:54:59Z; 5m0s are allowed"},
+		{"a second late", "1795434899", exitFailed, "was made 5m1s before 2026-11-23T11:54:59Z; the tolerance is 5m0s"},
 		{"just ahead", "1795434298", exitDone, "right"},
-		{"a second ahead", "1795434297", exitFailed, "was made 5m1s after 2026-11-23T11:44:57Z; 5m0s are allowed"},
+		{"a second ahead", "1795434297", exitFailed, "was made 5m1s after 2026-11-23T11:44:57Z; the tolerance is 5m0s"},
 		{"as RFC 3339", "2026-11-23T13:49:58+02:00", exitDone, "right"},
 		{"1970", "0", exitFailed, "498731h49m58s after"},
 	}
@@ -281,10 +281,10 @@ func TestVerifyIsBounded(t *testing.T) {
 func TestVerifyRequest(t *testing.T) {
 	r := verify(t, testSecret, "Content-Length: 3\n\nab", "-request", "-")
 	require.Equal(t, exitFailed, r.status)
-	require.Equal(t, "grantexhook: the request is incomplete: the body has 2 bytes, and its Content-Length says 3\nhint: was the whole request saved?\n", r.stderr)
+	require.Equal(t, "grantexhook: the request is incomplete: the body has 2 bytes, but its Content-Length is 3\nhint: was the whole request saved?\n", r.stderr)
 	r = verify(t, testSecret, testBody, "-request", "-")
 	require.Equal(t, exitUsage, r.status)
-	require.Regexp(t, "^grantexhook: the request is not as HTTP/1.1 sends it: [^\n]+\nhint: a file with the body alone [^\n]+\n$", r.stderr)
+	require.Regexp(t, "^grantexhook: this is not a saved HTTP/1.1 request: [^\n]+\nhint: a body alone [^\n]+\n$", r.stderr)
 	r = verify(t, testSecret, "> POST /hook HTTP/2\n> x-grantex-signature: "+sign(testSecret, testBody)+"\n>\n{ [5 bytes data]\n"+testBody, "-request", "-")
 	require.Equal(t, exitDone, r.status, r)
 }

@@ -1,5 +1,5 @@
-// Package capture contains deliveries of the real service, recorded on the wire. The
-// tests of this module use them.
+// Package capture contains deliveries from the real service, recorded on the wire, for
+// the tests of this module.
 package capture
 
 import (

@@ -24,7 +24,7 @@ type claim struct {
 	mistakes []Mistake
 }
 
-// claims reads what the values of a header may mean.
+// claims returns what the values of a header may mean.
 func claims(h http.Header, header string) (all []claim) {
 	values := h.Values(header)
 	for _, value := range values[:min(len(values), maxSignatures)] {
@@ -46,7 +46,7 @@ func (c *claim) add(what string) {
 	c.mistakes = append(c.mistakes, Mistake{HeaderForm, c.header + " " + what})
 }
 
-// prefix returns the value without what stands before the digits.
+// prefix returns the value without its prefix.
 func (c *claim) prefix(value string) string {
 	trimmed := strings.Trim(value, "\"' \t")
 	if trimmed != value {
@@ -60,9 +60,9 @@ func (c *claim) prefix(value string) string {
 		name, digits = "", trimmed
 	}
 	if name == "" {
-		c.add("lacks its prefix sha256=")
+		c.add("lacks the prefix sha256=")
 	} else {
-		c.add("has another prefix than sha256=")
+		c.add("has a prefix other than sha256=")
 	}
 	return digits
 }
@@ -119,8 +119,8 @@ func times(value string) []guess {
 	}
 	all := []guess{
 		sent,
-		guessed(n/1000, grantexhook.HeaderTimestamp+" is in milliseconds, and seconds were signed"),
-		guessed(n*1000, "milliseconds were signed, and "+grantexhook.HeaderTimestamp+" is in seconds"),
+		guessed(n/1000, grantexhook.HeaderTimestamp+" is in milliseconds, but seconds were signed"),
+		guessed(n*1000, "milliseconds were signed, but "+grantexhook.HeaderTimestamp+" is in seconds"),
 		guessed(n, grantexhook.HeaderTimestamp+" has zeros or a sign before its digits"),
 	}
 	if n > MaxSeconds {
@@ -141,9 +141,9 @@ func prefixes(header string, times []guess) []guess {
 	}
 	for _, t := range times {
 		dotted := guess{append(slices.Clone(t.value), '.'), t.mistakes}
-		bare := t.and(t.value, Mistake{SignedWithoutDot, "the dot between timestamp and body was not signed"})
+		bare := t.and(t.value, Mistake{SignedWithoutDot, "the dot between the timestamp and the body was not signed"})
 		if header == grantexhook.HeaderSignature {
-			m := Mistake{SignedTimestamp, header + " covers timestamp and body, like " + grantexhook.HeaderSignatureV2}
+			m := Mistake{SignedTimestamp, header + " covers the timestamp and the body, like " + grantexhook.HeaderSignatureV2}
 			dotted, bare = dotted.and(dotted.value, m), bare.and(bare.value, m)
 		}
 		all = append(all, dotted, bare)

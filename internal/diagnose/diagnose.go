@@ -17,7 +17,7 @@ import (
 type Kind int
 
 const (
-	SecretWrapped    Kind = iota // there's something around the secret, for example a newline
+	SecretWrapped    Kind = iota // the secret has something around it, for example a newline
 	SecretEncoded                // the secret is an encoding of the right one
 	SecretDecoded                // the key must be the secret's text
 	SecretNewline                // the key had a newline after the secret
@@ -43,7 +43,7 @@ const (
 	// maxSignatures bounds how many values of one header are considered.
 	maxSignatures = 3
 
-	// What a search counts as work, in bytes hashed.
+	// What a search counts as work, measured in hashed bytes.
 	transformCost = 8   // of each byte that is transformed
 	hashCost      = 512 // of a signature, in addition to its bytes
 )
@@ -82,7 +82,7 @@ func explain(header http.Header, body []byte, secret string) []Mistake {
 	return malformed(first)
 }
 
-// malformed returns the mistakes that show in a value itself.
+// malformed returns the mistakes that a value itself shows.
 func malformed(all []claim) []Mistake {
 	for _, c := range all {
 		if len(c.mistakes) > 0 {

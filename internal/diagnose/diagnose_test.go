@@ -149,10 +149,10 @@ func indented(t *testing.T, text, indent string) string {
 func bodyExamples(t *testing.T) []example {
 	const b, mark = testBody, "\uFEFF"
 	const (
-		newline, crlf = "the body has a newline at its end that was not signed", "the body has a newline at its end that was not signed, a CRLF"
-		isCRLF, isLF  = "line ends of the body have become CRLF", "line ends of the body have become LF"
+		newline, crlf = "the body has a newline at its end that was not signed", "the body has a CRLF at its end that was not signed"
+		isCRLF, isLF  = "the line endings of the body have become CRLF", "the line endings of the body have become LF"
 		hasMark       = "the body begins with a byte order mark"
-		space         = "the body has other white space than what was signed, which is compact"
+		space         = "the body has more white space than what was signed, which is compact"
 		noIndent      = "the body was signed with indentation, which is gone"
 		noNewline     = "the body was signed with a newline at its end, which is gone"
 		isGzip        = "the body is compressed with gzip"
@@ -160,8 +160,8 @@ func bodyExamples(t *testing.T) []example {
 		isLatin1      = "the body is in Latin-1 or Windows-1252, and UTF-8 was signed"
 		wasLatin1     = "the body was read as Latin-1 and written as UTF-8"
 		isUTF16       = "the body is in UTF-16, and UTF-8 was signed"
-		isLambda      = "the body is an object whose field body holds the body, like an event of AWS Lambda"
-		again         = "the body was decoded and encoded again, with other escapes or another order of its fields"
+		isLambda      = "the body is in the field body of an object, as in an AWS Lambda event"
+		again         = "the body was decoded and re-encoded, with other escapes or another order of fields"
 	)
 	pretty := indented(t, b, "  ")
 	windows := strings.ReplaceAll(b, "é", "€ “é”")
@@ -189,7 +189,7 @@ func bodyExamples(t *testing.T) []example {
 		{"byte order mark gone", mark + b, b, []string{"the body was signed with a byte order mark, which is gone"}},
 		{"LF and a newline", strings.ReplaceAll(pretty, "\n", "\r\n"), pretty + "\n", []string{newline, isLF}},
 		{"ASCII and a newline", b, strings.ReplaceAll(b, "é", `\u00e9`) + "\n", []string{again}},
-		{"a string in base64", b, inBase64(fmt.Sprintf("%q", b)), []string{isBase64, "the body is a JSON string that holds the body"}},
+		{"a string in base64", b, inBase64(fmt.Sprintf("%q", b)), []string{isBase64, "the body is inside a JSON string"}},
 		{"a form", b, url.QueryEscape(b), []string{"the body is percent-encoded, like a form"}},
 		{"a form's field", b, "payload=" + url.QueryEscape(b), []string{"the body is percent-encoded, like a form"}},
 		{"Lambda", b, fmt.Sprintf(`{"version":"2.0","body":%q,"isBase64Encoded":false}`, b), []string{isLambda}},

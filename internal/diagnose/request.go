@@ -16,9 +16,8 @@ import (
 // ErrIncomplete is the error of a saved request that lacks the end of its body.
 var ErrIncomplete = errors.New("incomplete")
 
-// ParseRequest reads a request in HTTP/1.1 as it was on the wire, or as tools show
-// it: with bare line feeds, with the pseudo-headers of HTTP/2, or in the output of
-// curl -v.
+// ParseRequest parses an HTTP/1.1 request as it was on the wire, or as tools show it:
+// with bare line feeds, with the pseudo-headers of HTTP/2, or in the output of curl -v.
 func ParseRequest(text []byte) (header http.Header, body []byte, err error) {
 	header = http.Header{}
 	rest := bytes.TrimLeft(text, "\r\n")
@@ -37,7 +36,7 @@ func ParseRequest(text []byte) (header http.Header, body []byte, err error) {
 		switch {
 		case len(header) == 0 && isRequestLine(head), curlNote.MatchString(head), pseudoHeader.MatchString(head):
 		case !ok || name == "" || strings.ContainsAny(name, " \t{\""):
-			return nil, nil, errors.New("a line before the empty one is not a header")
+			return nil, nil, errors.New("a line before the empty line is not a header")
 		default:
 			header.Add(textproto.CanonicalMIMEHeaderKey(name), strings.TrimSpace(value))
 		}
@@ -77,8 +76,8 @@ func skipNotes(rest []byte) ([]byte, error) {
 	}
 }
 
-// savedBody returns the body that follows the head. Most tools show it without the
-// chunks in which it came.
+// savedBody returns the body that follows the head. Most tools show it without its
+// chunked encoding.
 func savedBody(h http.Header, rest []byte) ([]byte, error) {
 	if strings.Contains(strings.ToLower(h.Get("Transfer-Encoding")), "chunked") && !bytes.HasPrefix(rest, []byte("{")) {
 		body, err := dechunk(rest)
@@ -95,12 +94,12 @@ func savedBody(h http.Header, rest []byte) ([]byte, error) {
 	case err != nil || n < 0:
 		return nil, errors.New("its Content-Length is not a number")
 	case n > len(rest):
-		return nil, fmt.Errorf("%w: the body has %d bytes, and its Content-Length says %d", ErrIncomplete, len(rest), n)
+		return nil, fmt.Errorf("%w: the body has %d bytes, but its Content-Length is %d", ErrIncomplete, len(rest), n)
 	}
 	return rest[:n], nil
 }
 
-// dechunk also reads chunks whose line ends have lost their carriage returns.
+// dechunk also decodes chunks whose line endings have lost their carriage returns.
 func dechunk(text []byte) ([]byte, error) {
 	body, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(text)))
 	if err == nil {

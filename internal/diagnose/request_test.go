@@ -52,7 +52,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		{"the response instead of the body", "> POST / HTTP/2\n> a: b\n>\n} [2 bytes data]\n< HTTP/2 200\n<\nhandled", "a response follows the headers"},
 		{"length is no number", "Content-Length: x\r\n\r\n", "not a number"},
 		{"length below zero", "Content-Length: -1\r\n\r\n", "not a number"},
-		{"too short", "Content-Length: 3\r\n\r\nab", "has 2 bytes, and its Content-Length says 3"},
+		{"too short", "Content-Length: 3\r\n\r\nab", "has 2 bytes, but its Content-Length is 3"},
 		{"cut in a chunk", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc", "broken after 3 bytes"},
 		{"cut between chunks", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "broken after 3 bytes"},
 		{"cut in a chunk with line feeds", "Transfer-Encoding: chunked\n\n5\nabc", "broken"},

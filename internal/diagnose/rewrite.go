@@ -65,7 +65,7 @@ func indentedSize(body []byte, width int) int {
 	return size
 }
 
-// rewritten writes an event like Grantex, as far as its type is known.
+// rewritten writes an event of a known type as Grantex does.
 func rewritten(body []byte) []byte {
 	var e grantexhook.RawEvent
 	if json.Unmarshal(body, &e) != nil {

@@ -74,8 +74,8 @@ func onText(f func(string) string) func([]byte) []byte {
 	return func(v []byte) []byte { return []byte(f(string(v))) }
 }
 
-// toText returns f, but only where it results in text, as a right secret is. What
-// doesn't print in it may be another mistake, for example a byte order mark.
+// toText limits f to results that are text, as a right secret is. Characters in it that
+// don't print may be another mistake, for example a byte order mark.
 func toText(f func([]byte) []byte) func([]byte) []byte {
 	return func(v []byte) []byte {
 		text := f(v)
@@ -95,7 +95,7 @@ func fromHex(v []byte) []byte {
 }
 
 func fromBase64(v []byte) []byte {
-	text := strings.Map(func(r rune) rune { // base64 from a command has line ends
+	text := strings.Map(func(r rune) rune { // base64 from a command has line breaks
 		if unicode.IsSpace(r) {
 			return -1
 		}
@@ -128,7 +128,7 @@ func printing(s string) string {
 
 func trimLiteral(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, `\n`), `\r`) }
 
-// name is what stands before a secret in a shell, a Dockerfile, YAML or a flag.
+// name matches what comes before a secret in a shell, a Dockerfile, YAML or a flag.
 var name = regexp.MustCompile(`^(?:export\s+|set\s+|env\s+|ENV\s+|--?)?[A-Za-z_][A-Za-z0-9_.-]*(?:=|\s*[=:]\s+)`)
 
 func trimName(s string) string { return s[len(name.FindString(s)):] }

@@ -16,7 +16,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// MaxBody is the size in bytes of the largest body that Grantex can make. Its API
+// MaxBody is the size in bytes of the largest body that Grantex can send. Its API
 // limits what goes into one.
 const MaxBody = 154_241
 
@@ -42,7 +42,7 @@ func NewID(prefix string, at time.Time) string {
 }
 
 // Body returns the body of e as Grantex writes it. Data that is nil becomes an empty
-// object. It is an error if Data can't be encoded, or isn't an object then.
+// object. Body returns an error if Data can't be encoded as a JSON object.
 func Body(e grantexhook.Event[any]) ([]byte, error) {
 	if e.Data == nil {
 		e.Data = struct{}{}
@@ -52,13 +52,13 @@ func Body(e grantexhook.Event[any]) ([]byte, error) {
 		return nil, err
 	}
 	if !bytes.HasPrefix(data, []byte("{")) {
-		return nil, errors.New("grantexhook: the data of an event must be a JSON object, so the payload has to be a struct or a map")
+		return nil, errors.New("grantexhook: the data of an event must be a JSON object, so the payload must be a struct or a map")
 	}
 	e.Data = json.RawMessage(data)
 	return encode(e)
 }
 
-// encode writes v like Grantex, which uses JSON.stringify. encoding/json differs in
+// encode writes v as Grantex does, with JSON.stringify. encoding/json differs in
 // escapes, times and nil slices, and it keeps the escapes in a json.RawMessage.
 // Numbers stay as they are in v, where JavaScript would round large ones.
 func encode(v any) ([]byte, error) {

@@ -33,11 +33,11 @@ var (
 	soonest = [len(gaps)]time.Duration{30 * time.Second, 60 * time.Second, 120 * time.Second, 240 * time.Second}
 )
 
-// MaxAttempts is how many attempts Grantex makes before it gives an event up.
+// MaxAttempts is how many attempts Grantex makes before it gives up on an event.
 const MaxAttempts = 1 + len(gaps)
 
 // ErrCut is the error of an attempt that was cut on request.
-var ErrCut = errors.New("grantexhook: the connection was cut in the middle of the body, as asked")
+var ErrCut = errors.New("grantexhook: the connection was cut in the middle of the body, as requested")
 
 // A Parcel is one event on its way to one endpoint. Its methods don't change it
 // and may be called concurrently.
@@ -46,7 +46,7 @@ type Parcel struct {
 	Secret string   // of the endpoint
 	Body   []byte   // see [Body]
 
-	Legacy  bool          // neither timestamp nor V2, like senders older than 2026-08-13
+	Legacy  bool          // neither timestamp nor V2, like Grantex before 2026-08-13
 	Skew    time.Duration // how far the sender's clock is ahead
 	Cut     int           // how many of the first attempts are cut in the middle of the body
 	Timeout time.Duration // of one attempt: [Timeout] if zero
@@ -60,7 +60,7 @@ type Parcel struct {
 // An Attempt is the outcome of one attempt to deliver a Parcel.
 type Attempt struct {
 	At      time.Time     // when it began
-	Status  int           // of the response, or 0 if it didn't arrive whole
+	Status  int           // of the response, or 0 if it didn't arrive completely
 	Excerpt string        // of the response's body: its first bytes, at most 512
 	Err     error         // why there is no Status; matches context.DeadlineExceeded if time ran out
 	Took    time.Duration // until the end of the response, or until Err
@@ -71,7 +71,7 @@ func (a Attempt) Delivered() bool {
 	return a.Status >= 200 && a.Status < 300 && !a.Crashes()
 }
 
-// Crashes reports whether the response takes down the process of the real sender.
+// Crashes reports whether the response crashes the real sender's process.
 func (a Attempt) Crashes() bool {
 	switch a.Status {
 	case http.StatusNoContent, http.StatusResetContent, http.StatusNotModified:
@@ -81,10 +81,11 @@ func (a Attempt) Crashes() bool {
 }
 
 // Attempts makes the attempts to deliver the parcel and yields each when it's
-// over. It makes up to [MaxAttempts], at the measured times or with Soonest at the
-// earliest. It stops when one succeeds, one crashes the sender, ctx ends, or the
-// next would come after its deadline. Each is signed again. Only the status counts:
-// redirects aren't followed, and Retry-After is ignored.
+// over. It makes up to [MaxAttempts], at the measured times, or with Soonest as early
+// as Grantex can. It stops when an attempt succeeds or crashes the sender, when ctx
+// ends, or if the next attempt would come after ctx's deadline. Each attempt has a new
+// signature. Only the status counts: redirects aren't followed, and Retry-After is
+// ignored.
 func (p *Parcel) Attempts(ctx context.Context) iter.Seq[Attempt] {
 	gaps := gaps
 	if p.Soonest {
@@ -130,8 +131,7 @@ func (p *Parcel) attempt(ctx context.Context, cut bool) Attempt {
 	return a
 }
 
-// Header returns the headers of an attempt that is signed at the given time, in
-// their canonical form.
+// Header returns the headers of an attempt signed at the given time, in canonical form.
 func (p *Parcel) Header(at time.Time) http.Header {
 	h := http.Header{}
 	h.Set("Content-Type", "application/json")

@@ -19,14 +19,14 @@ func ParseURL(rawURL string) (*url.URL, error) {
 	case u.Hostname() == "":
 		return nil, errors.New("grantexhook: the URL has no host")
 	case u.User != nil:
-		return nil, errors.New("grantexhook: the URL has a user in it, which Grantex does not accept")
+		return nil, errors.New("grantexhook: the URL contains a user name, which Grantex does not accept; remove it")
 	}
 	u.RawQuery = escapeQuery(u.RawQuery)
 	return u, nil
 }
 
-// escapeQuery escapes spaces, quotes, angle brackets and all that isn't ASCII. Go
-// would send a query as it was written.
+// escapeQuery escapes spaces, quotes, angle brackets and everything that isn't ASCII.
+// Go would send the query as it was written.
 func escapeQuery(query string) string {
 	var b strings.Builder
 	for _, c := range []byte(query) {

@@ -49,7 +49,7 @@ func (p *Parcel) exchange(ctx context.Context, at time.Time, cut bool) (status i
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	// The response may come before the body is written: a rejection does.
+	// The response may come before the body is written, for example a rejection.
 	written := make(chan error, 1)
 	go func() { written <- p.write(conn, at, cut) }()
 	status, excerpt, err = readResponse(conn)
@@ -67,7 +67,7 @@ func (p *Parcel) connect(ctx context.Context) (net.Conn, error) {
 	}
 	port := p.URL.Port()
 	if port == "" {
-		port = p.URL.Scheme // "http" and "https" are names of ports as well
+		port = p.URL.Scheme // "http" and "https" are also names of ports
 	}
 	conn, err := dial(ctx, "tcp", net.JoinHostPort(p.URL.Hostname(), port))
 	if err != nil || p.URL.Scheme != "https" {
@@ -81,8 +81,8 @@ func (p *Parcel) connect(ctx context.Context) (net.Conn, error) {
 	return secure, nil
 }
 
-// write sends the request like Grantex, with the body in one chunk. An empty body
-// has no chunk, since a chunk without bytes ends a body.
+// write sends the request as Grantex does, with the body in one chunk. An empty body
+// has no chunk, since a chunk without bytes ends the body.
 func (p *Parcel) write(conn net.Conn, at time.Time, cut bool) error {
 	head := p.head(at)
 	if cut {
