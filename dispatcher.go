@@ -50,14 +50,14 @@ type Dispatcher struct {
 	// Timeout is how long claiming and handling an event may take together. If
 	// zero or negative, it's 9 seconds; Grantex hangs up after ten. In ServeHTTP
 	// only the Timeout ends the handler's context: a sender that hangs up doesn't.
-	// In Dispatch, a deadline of the caller's context replaces it.
+	// In Dispatch, the deadline of the caller's context replaces it.
 	//
-	// The claim is leased for twice the Timeout, two days at most. After a crash,
+	// The claim's lease is twice the Timeout, at most two days. After a crash,
 	// Grantex's first retry should find the lease expired. It comes after 30 seconds
 	// at the earliest, so with a Timeout of more than 15 seconds it may get 409.
 	Timeout time.Duration
 
-	// Trace, if set, is called once for each event, also concurrently. It returns the
+	// Trace, if set, is called once for each event, possibly concurrently. It returns the
 	// context for the handler, and a function that is then called with the outcome,
 	// one of the Outcome constants, and the error or nil. If the event is malformed,
 	// its id, type and time may be missing. Trace isn't called if a payload's own
@@ -90,10 +90,10 @@ type task struct {
 func On[T Payload](d *Dispatcher, h func(context.Context, Event[T]) error) {
 	eventType := payloadType[T]()
 	if h == nil {
-		panic("grantexhook: the handler of " + eventType + " is nil")
+		panic("grantexhook: the handler for " + eventType + " is nil; pass a function")
 	}
 	if d.handlers[eventType] != nil {
-		panic("grantexhook: " + eventType + " has a handler already; call On once for each type")
+		panic("grantexhook: " + eventType + " already has a handler; call On once for each type")
 	}
 	if d.handlers == nil {
 		d.handlers = make(map[string]func([]byte) (task, error))
@@ -181,8 +181,8 @@ func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Dur
 	return a
 }
 
-// decode finds the task for the event in body. The first part is a shortcut; if its
-// guess was wrong, the rest finds out.
+// decode finds the task for the event in body. The first part is a shortcut for a
+// correct guess; the rest handles all other cases.
 func (d *Dispatcher) decode(body []byte) (task, error) {
 	guess := guessType(body)
 	if h := d.handlers[string(guess)]; h != nil {
@@ -209,10 +209,10 @@ func (d *Dispatcher) decode(body []byte) (task, error) {
 }
 
 // once claims the event and runs its task. It settles the claim even if the handler
-// goes on panicking or ends its goroutine.
+// ends its goroutine or panics with a value that isn't recovered.
 func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (outcome string, err error) {
 	// Twice the time: a handler that keeps to its deadline must not lose its claim
-	// to the next attempt. It's limited because it could overflow.
+	// to the next attempt. It's capped, since it could overflow.
 	lease := 2 * min(timeout, keep)
 	token, done, err := d.store().Claim(ctx, t.id, lease)
 	switch {
@@ -237,8 +237,8 @@ func (d *Dispatcher) once(ctx context.Context, t task, timeout time.Duration) (o
 	}
 }
 
-// settle marks a handled event as done and releases any other. An error of its own
-// doesn't change the outcome, which is about the handler.
+// settle marks a handled event as done and releases any other. If that fails, the
+// outcome stays the same, since it's about the handler.
 func (d *Dispatcher) settle(ctx context.Context, t task, token int64, outcome string) {
 	if d.Store != nil { // the MemoryStore never blocks, and a timer would cost as much as all its work
 		var cancel context.CancelFunc

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// The types of event that an endpoint can subscribe to.
+// The event types that an endpoint can subscribe to.
 const (
 	TypeGrantCreated = "grant.created"
 	TypeGrantRevoked = "grant.revoked"
 	TypeTokenIssued  = "token.issued"
 )
 
-// An Event is an event of Grantex with data of type T. Unknown fields are ignored,
+// An Event is a Grantex event with data of type T. Unknown fields are ignored,
 // and names match in any case, as in encoding/json.
 //
 // Events arrive in any order. For example, a token.issued or a grant.revoked may
@@ -31,11 +31,11 @@ type Event[T any] struct {
 // A RawEvent is an event whose data has not been decoded.
 type RawEvent = Event[json.RawMessage]
 
-// A Payload is the data of one type of event. It must be a struct or a map, because
+// A Payload is the data of one event type. It must be a struct or a map, because
 // the data is a JSON object. [On] calls EventType on the zero value, so it must be a
 // method of the type itself, not of a pointer to it. It should return a constant such
 // as "grant.created". Your own types can be payloads too, for example for an event or
-// a field that this package doesn't have.
+// a field that this package doesn't know.
 //
 // encoding/json decodes a payload, but doesn't validate it: for example, a missing
 // grantId becomes "". Names match in any case. If two match the same field, for
@@ -67,8 +67,8 @@ type GrantRevoked struct {
 	Cascade bool   `json:"cascade"`
 }
 
-// TokenIssued is the data of [TypeTokenIssued]: a token of a grant was issued, also
-// on refresh and delegation.
+// TokenIssued is the data of [TypeTokenIssued]: a token of a grant was issued,
+// including on refresh and delegation.
 type TokenIssued struct {
 	TokenID     string    `json:"tokenId"`
 	GrantID     string    `json:"grantId"`
@@ -87,8 +87,8 @@ func (GrantRevoked) EventType() string { return TypeGrantRevoked }
 // EventType returns [TypeTokenIssued].
 func (TokenIssued) EventType() string { return TypeTokenIssued }
 
-// payloadType returns the type of event that has a T as its data. It panics if T
-// can't be a payload.
+// payloadType returns the event type whose data is a T. It panics if T can't be a
+// payload.
 func payloadType[T Payload]() string {
 	t := reflect.TypeFor[T]()
 	if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {

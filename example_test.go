@@ -107,7 +107,7 @@ func ExampleVerifier_Verify() {
 	err = v.Verify(header, []byte(revoked))
 	fmt.Println(errors.Is(err, grantexhook.ErrStale))
 
-	header.Del(grantexhook.HeaderSignatureV2) // like older senders, which don't sign the time
+	header.Del(grantexhook.HeaderSignatureV2) // like older senders, which don't sign a timestamp
 	fmt.Println(v.Verify(header, []byte(revoked)))
 	// Output:
 	// true
@@ -194,7 +194,7 @@ func ExampleOn() {
 	// 200 OK
 }
 
-// A RiskRaised is the data of an event that this package doesn't have.
+// A RiskRaised is the data of an event that this package doesn't know.
 type RiskRaised struct {
 	GrantID string  `json:"grantId"`
 	Score   float64 `json:"score"`
@@ -203,7 +203,7 @@ type RiskRaised struct {
 // EventType makes RiskRaised a payload.
 func (RiskRaised) EventType() string { return "risk.raised" }
 
-// A type of your own is a payload if it has an EventType.
+// Your own type is a payload if it has an EventType method.
 func ExampleOn_ownPayload() {
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[RiskRaised]) error {
@@ -276,7 +276,7 @@ func ExampleDispatcher_other() {
 	// <nil>
 }
 
-// Trace gets every event and its outcome.
+// Trace is called for every event, and then with its outcome.
 func ExampleDispatcher_trace() {
 	var mu sync.Mutex
 	counts := map[string]int{} // in place of a metric

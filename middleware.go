@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The reasons why a request is rejected, as [Options].Refused gets them.
+// The reasons why a request is rejected, as passed to [Options].Refused.
 const (
 	ReasonNoSignature  = "no_signature"  // 401
 	ReasonBadSignature = "bad_signature" // 401
@@ -46,14 +46,14 @@ const (
 // An unverified body takes about as much memory as has arrived, MaxBody at most.
 // You should limit the Server's connections, at a proxy or with a limiting
 // [net.Listener]. A middleware that limits bodies before this one should use
-// [http.MaxBytesReader]. An [io.LimitReader] hides that a body goes on, and the
+// [http.MaxBytesReader]. An [io.LimitReader] hides that a body is longer, and the
 // connection then waits for the rest without a deadline.
 //
 // The time limits need a ResponseWriter that supports read deadlines; see
-// [http.ResponseController]. Some wrappers don't, for example the one of
-// [http.TimeoutHandler]. There a slow sender can hold a connection as long as the
-// Server allows, so set its ReadTimeout to less than ten seconds. Otherwise the
-// first such request is logged at level Warn.
+// [http.ResponseController]. Some wrappers don't, for example in [http.TimeoutHandler].
+// A slow sender can then hold a connection as long as the Server allows, so set its
+// ReadTimeout to less than ten seconds. Otherwise the first such request is logged at
+// level Warn.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	if v == nil || next == nil {
 		panic("grantexhook: Middleware needs a Verifier and a handler; did NewVerifier return an error?")
@@ -136,7 +136,7 @@ func unreadable(err error) error {
 func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	drain(w, r)
 	reason, status := refusal(err)
-	v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: request refused",
+	v.logger().LogAttrs(r.Context(), slog.LevelWarn, "grantexhook: request rejected",
 		slog.Int("status", status), slog.String("reason", reason), slog.Any("error", err), slog.String("remote", r.RemoteAddr), pathOf(r))
 	if v.opts.Refused != nil {
 		v.opts.Refused(r, reason, err)

@@ -220,7 +220,7 @@ func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 		want   string
 	}{
 		{"no signature", http.Header{}, -1, 401, "no signature"},
-		{"legacy alone", legacy(secret), -1, 401, "no signature: RequireTimestamp is set, and there is only X-Grantex-Signature"},
+		{"legacy alone", legacy(secret), -1, 401, "no signature: RequireTimestamp is set, but there is only X-Grantex-Signature"},
 		{"legacy twice", with(signed(secret, now), sig, right[sig][0], right[sig][0]), -1, 401, "bad signature: a signature header was sent more than once"},
 		{"V2 twice", with(signed(secret, now), v2, right[v2][0], right[v2][0]), -1, 401, "bad signature: a signature header was sent more than once"},
 		{"timestamp twice", with(signed(secret, now), ts, right[ts][0], right[ts][0]), -1, 401, "bad signature: a signature header was sent more than once"},
@@ -266,7 +266,7 @@ func TestMiddlewareLogsARefusal(t *testing.T) {
 
 		_, line, ok := strings.Cut(rec.log.String(), " ")
 		require.True(t, ok)
-		require.Equal(t, `level=WARN msg="grantexhook: request refused" status=401 reason=no_signature `+
+		require.Equal(t, `level=WARN msg="grantexhook: request rejected" status=401 reason=no_signature `+
 			`error="grantexhook: no signature" remote=192.0.2.1:1234 path=`+want+"\n", line)
 		require.Equal(t, "Grantex-Signature", w.Header().Get("WWW-Authenticate"))
 		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))

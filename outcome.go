@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// The outcomes of a dispatch, as [Dispatcher].Trace gets them, with the statuses of
+// The outcomes of a dispatch, as passed to [Dispatcher].Trace, with the statuses of
 // [Dispatcher.ServeHTTP].
 const (
 	OutcomeHandled     = "handled"      // 200

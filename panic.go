@@ -25,7 +25,7 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// errNoReturn stands for a handler that ends its goroutine, or whose panic goes on.
+// errNoReturn is for a handler that ends its goroutine, or whose panic isn't recovered.
 var errNoReturn = errors.New("grantexhook: handler did not return")
 
 // catch, when deferred, turns a panic into an error.

@@ -14,7 +14,7 @@ import (
 // redacted is shown in place of a secret.
 const redacted = "[redacted]"
 
-// A Secret is a text that must not be shown, such as the secret of an endpoint. fmt,
+// A Secret is text that must not be shown, such as the secret of an endpoint. fmt,
 // log/slog and encoding/json print and encode it as "[redacted]", which [NewVerifier]
 // rejects as a secret. Convert it to a string to use it. Decoding a Secret sets it to
 // the encoded text.
@@ -26,11 +26,11 @@ const redacted = "[redacted]"
 //   - encoding/json with a Secret as the key of a map.
 //   - encoding/gob, and reflection, for example in tools that print differences.
 //
-// A struct that embeds a Secret without a field name gets its methods. All of it then
-// prints and encodes as "[redacted]".
+// A struct that embeds a Secret without a field name gets its methods. The whole struct
+// then prints and encodes as "[redacted]".
 type Secret string
 
-// Format implements [fmt.Formatter]. With only a String method, %d shows the secret.
+// Format implements [fmt.Formatter]. With only a String method, %d would show the secret.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // String returns "[redacted]".

@@ -34,8 +34,8 @@ type Store interface {
 }
 
 // A MemoryStore is a [Store] in the memory of one process. It suits a service that
-// runs as one process, and forgets everything when that restarts. The zero value is
-// ready to use. It is safe for concurrent use and must not be copied.
+// runs as one process, and forgets everything on a restart. The zero value is ready
+// to use. It is safe for concurrent use and must not be copied.
 //
 // It needs about 150 bytes for each event that it remembers; a [Dispatcher] keeps
 // events for a day. There is no background goroutine: each Claim forgets up to two
@@ -44,7 +44,7 @@ type MemoryStore struct {
 	mu            sync.Mutex
 	entries       map[string]*entry
 	claimed, done []*entry // queues in the order of expiry, as long as all leases and all times to keep are the same
-	last          int64    // token
+	last          int64    // the last token
 }
 
 type entry struct {

@@ -46,16 +46,16 @@ var (
 )
 
 // Options are the options of [NewVerifier]. The zero value is ready to use and
-// accepts the deliveries of every version of Grantex. Options print without their
+// accepts deliveries from every version of Grantex. Options print without their
 // secrets, with the exceptions that [Secret] lists.
 type Options struct {
 	// PreviousSecrets are accepted as well. Use them to replace a secret while
 	// deliveries signed with the old one can still arrive.
 	PreviousSecrets []string
 
-	// RequireTimestamp rejects deliveries with only a [HeaderSignature]. It covers
-	// only the body and never expires, so anyone who captures a delivery can replay
-	// it. Grantex has sent timestamps since 2026-08-13, so you should set this.
+	// RequireTimestamp rejects deliveries with only a [HeaderSignature]. Such a
+	// signature never expires, so anyone who captures a delivery can replay it.
+	// Grantex has sent timestamps since 2026-08-13, so you should set this.
 	RequireTimestamp bool
 
 	// Tolerance is how far the timestamp may lie in the past or in the future, in
@@ -139,10 +139,10 @@ func NewVerifier(secret string, opts *Options) (*Verifier, error) {
 //
 // If [HeaderSignatureV2] is present, only that signature counts, together with
 // [HeaderTimestamp]. Otherwise [HeaderSignature] counts, unless
-// [Options].RequireTimestamp is set. It is rejected for a body that starts with a
+// [Options].RequireTimestamp is set. It doesn't count for a body that starts with a
 // timestamp and a dot: a recorded V2 signature would be valid for that body forever.
 //
-// Each of the three headers may be sent once at most. The keys of h must be
+// Each of the three headers may be sent at most once. The keys of h must be
 // canonical, as the methods of [http.Header] make them. A signature header in
 // another form is an error, unless there is a canonical [HeaderSignatureV2].
 func (v *Verifier) Verify(h http.Header, body []byte) error {
@@ -175,7 +175,7 @@ func (v *Verifier) parse(h http.Header, now time.Time) (sig signature, err error
 	case len(legacy) == 0:
 		return sig, ErrNoSignature
 	case v.opts.RequireTimestamp:
-		return sig, fmt.Errorf("%w: RequireTimestamp is set, and there is only %s", ErrNoSignature, HeaderSignature)
+		return sig, fmt.Errorf("%w: RequireTimestamp is set, but there is only %s", ErrNoSignature, HeaderSignature)
 	}
 	var ok bool
 	if sig.mac, ok = parseMAC(legacy[0]); !ok {

@@ -22,7 +22,7 @@ const (
 	revoked       = `{"id":"evt_1","type":"grant.revoked","createdAt":"2026-11-23T12:01:57.164Z","data":{"grantId":"grnt_1","cascade":true}}`
 )
 
-// deliver sends body to h as Grantex does and prints the status of the answer.
+// deliver sends body to h as Grantex does and prints the status of the response.
 func deliver(h http.Handler, secret, body string) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/webhooks/grantex", strings.NewReader(body))
@@ -128,7 +128,7 @@ func ExampleClient_List() {
 	// wh_1 https://example.com/webhooks/grantex [grant.revoked]
 }
 
-// A 404 means that the endpoint is gone already.
+// A 404 means that the endpoint is already gone.
 func ExampleClient_Delete() {
 	api := newGrantex()
 	defer api.Close()
@@ -138,12 +138,12 @@ func ExampleClient_Delete() {
 
 	err := c.Delete(context.Background(), "wh_1")
 	if refused, ok := errors.AsType[*grantexapi.Error](err); ok && refused.StatusCode == http.StatusNotFound {
-		fmt.Println("gone already")
+		fmt.Println("already gone")
 	}
 	fmt.Println(err)
 	// Output:
 	// <nil>
-	// gone already
+	// already gone
 	// grantexapi: the API returned 404 NOT_FOUND: Webhook not found (request 7adc66c3)
 }
 
@@ -181,7 +181,7 @@ func ExampleClient_Rotate() {
 		if !waiting {
 			break
 		}
-		fmt.Println("still under way")
+		fmt.Println("still pending")
 		sleep(ctx, time.Minute)
 	}
 
@@ -203,7 +203,7 @@ func ExampleClient_Rotate() {
 	// 200 OK
 	// signed with secret 0
 	// 200 OK
-	// still under way
+	// still pending
 	// waiting 1m0s
 	// 401 Unauthorized
 }
@@ -243,9 +243,9 @@ func ExampleClient_Deliveries() {
 	// whd_0 pending
 }
 
-// An account has a number of calls a minute, and a long list may take more. The loop
-// waits for as long as the API asks, or for ten seconds if the API doesn't say, and
-// goes on with the same page. Here, sleep is a select of time.After and ctx.Done.
+// An account may make a limited number of calls a minute, and a long list may take more.
+// The loop waits as long as the API asks, or for ten seconds if the API doesn't say, and
+// continues with the same page. Your sleep would be a select of time.After and ctx.Done.
 func ExampleClient_Deliveries_wait() {
 	grantex := newGrantex()
 	defer grantex.Close()
@@ -286,14 +286,14 @@ func ExampleClient_Events() {
 	var d grantexhook.Dispatcher
 	grantexhook.On(&d, func(ctx context.Context, e grantexhook.Event[grantexhook.GrantRevoked]) error {
 		fmt.Printf("ending the sessions of %q\n", e.Data.GrantID)
-		stop() // a service would go on
+		stop() // a service would continue
 		return nil
 	})
 
 	for body, err := range c.Events(ctx, d.Types()...) {
 		switch {
 		case err != nil:
-			fmt.Println(err) // Events connects again by itself, unless this is the last error
+			fmt.Println(err) // Events reconnects by itself, unless this is the last error
 		case body == nil:
 			fmt.Println("connected; earlier events may be missing")
 		default:
