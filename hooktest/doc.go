@@ -1,6 +1,6 @@
 // Package hooktest tests webhook handlers with the requests that Grantex would
-// send. It needs neither Grantex nor a network. It adds no dependency: it
-// imports only grantexhook and the standard library.
+// send. It doesn't need Grantex or a network, and it imports only grantexhook and
+// the standard library.
 //
 // A handler behind the middleware needs a signed request:
 //
@@ -11,7 +11,7 @@
 //
 //	err := d.Dispatch(t.Context(), hooktest.Body(t, grantexhook.GrantRevoked{GrantID: "grnt_1"}))
 //
-// A [Sender] makes the whole delivery. It connects to your handler, waits up to ten
+// A [Sender] performs the whole delivery. It connects to your handler, waits up to ten
 // seconds for the response and retries failures at the intervals that Grantex does.
 // All attempts together take ten minutes, or seven and a half with Soonest. Inside a
 // [testing/synctest] bubble they take no time:
@@ -30,7 +30,7 @@
 // To start, copy model_test.go from this package's directory. It's a complete test of a
 // handler: events in any order, duplicates, a retry and a stranger.
 //
-// # Misbehaviour
+// # Misbehavior
 //
 // Your handler should cope with everything that Grantex does, and with strangers:
 //
@@ -54,6 +54,6 @@
 //
 // # In other languages
 //
-// The file testdata/vectors.json holds recorded deliveries and invalid ones, with the
-// result that a verifier should come to. The README next to it describes the format.
+// The file testdata/vectors.json contains recorded and invalid deliveries, with the
+// result that a verifier should return. The README next to it describes the format.
 package hooktest

@@ -48,8 +48,8 @@ func (r Report) check(t testing.TB, attempts int) {
 	t.Helper()
 	switch last := (sender.Attempt{Status: r[len(r)-1].Status}); {
 	case last.Crashes():
-		t.Errorf("hooktest: the handler answered %d %s, which crashes the real sender's process at every attempt; "+
-			"answer 200 with a short body, and never 204, 205 or 304", last.Status, http.StatusText(last.Status))
+		t.Errorf("hooktest: the handler responded with %d %s, which crashes the real sender's process at every attempt; "+
+			"respond with 200 and a short body, and never with 204, 205 or 304", last.Status, http.StatusText(last.Status))
 	case !last.Delivered() && len(r) < attempts:
 		t.Fatalf("hooktest: attempt %d would begin after the test's deadline, which go test -timeout sets; "+
 			"deliver inside a testing/synctest bubble, where waiting takes no time, or set Attempts to 1; so far:\n%v", len(r)+1, r)

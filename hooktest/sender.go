@@ -27,13 +27,13 @@ import (
 // field is what Grantex does. The methods don't change the Sender and are safe for
 // concurrent use, each in the goroutine of its own test.
 type Sender struct {
-	// Secret signs the deliveries. Use another one than the handler's to see them
+	// Secret signs the deliveries. Use one that isn't the handler's to see them
 	// rejected.
 	Secret string
 
 	// Handler receives the deliveries from a real [http.Server] over connections in
 	// memory, which work inside a [testing/synctest] bubble. Deliver returns only
-	// after the Handler has returned, even if the Sender hung up before. If the
+	// after the Handler has returned, even if the Sender hung up earlier. If the
 	// Handler panics, the test's log has the stack.
 	Handler http.Handler
 

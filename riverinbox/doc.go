@@ -22,16 +22,16 @@
 //
 // A 200 means that the event is committed to the database. The inbox then passes it to
 // Dispatch until Dispatch returns nil. So handlers run at least once. They run again
-// after an error, a panic or a timeout, and after the death of the process. Like
-// Grantex, an inbox doesn't preserve the order of events.
+// after an error, a panic or a timeout, or if the process dies. Like Grantex, an inbox
+// doesn't preserve the order of events.
 //
 // River makes 25 attempts within about three weeks. The first retry comes after a
-// second. Later ones come after 16, 81, 256 seconds and so on, give or take a tenth. An
-// attempt whose process died counts. After the last attempt, the event is given up.
-// That's logged at level Error and the event is kept for a week. Other failures are
-// logged at level Info, except for the first malformed attempt (see below). The stack
-// of a panic is in the error that Dispatcher.Trace gets. Configure can change the
-// schedule, the number of attempts and how long events are kept.
+// second. Later ones come after 16, 81, 256 seconds and so on, give or take 10%. An
+// attempt counts even if its process died. After the last attempt, the event is given
+// up, which is logged at level Error, and kept for a week. Other failures are logged at
+// level Info, except for the first malformed attempt (see below). The stack of a panic
+// is in the error that Dispatcher.Trace gets. Configure can change the schedule, the
+// number of attempts and how long events are kept.
 //
 // If an event is delivered again while the inbox has it, the response is 200 and the
 // event isn't stored again. That's true in any state: waiting, running, handled, given up
@@ -65,7 +65,7 @@
 //
 // # Malformed events
 //
-// An inbox doesn't know the types of events. It responds with 422 only if the body isn't
+// An inbox doesn't know the event types. It responds with 422 only if the body isn't
 // a JSON object with a non-empty string id and type. It stores everything else, whatever
 // createdAt and data are. So if data doesn't fit the handler's type, you find out when
 // the event is dispatched. The event is then retried as after any failure, because the
@@ -150,13 +150,13 @@
 //
 // # SQLite
 //
-// You need all the options in the example above. With them, others wait for the writer
-// instead of failing, and commits survive a loss of power. River describes its driver for
+// You need all the options in the example above. With them, other writers wait instead
+// of failing, and commits survive a power loss. River describes its driver for
 // SQLite as "in early testing", with "minimal real world use as of yet" (version 0.51).
 // The driver doesn't build for 32-bit platforms.
 //
-// SQLite has one writer. Keep the file on a local disk and share it only between
-// processes of one machine. Don't use the sql.DB for anything else: it has one
+// SQLite has one writer at a time. Keep the file on a local disk and share it only
+// between processes on one machine. Don't use the sql.DB for anything else: it has one
 // connection and deliveries wait for it. The database consists of three files, with
 // -wal and -shm. Close it before you copy one.
 //
@@ -205,7 +205,7 @@
 // midnight UTC, River's leader rebuilds its indexes. PostgreSQL allows that only for
 // the owner of the tables. The inbox works with any other role, but every night it logs
 // an error for each index, for example "must be owner of index river_job_args_index".
-// Either make the role a member of the owner or turn the rebuilding off and run REINDEX
+// Either make the role a member of the owner, or turn off the rebuilding and run REINDEX
 // as the owner when the indexes have grown:
 //
 //	opts.Configure = func(c *river.Config) { c.ReindexerIndexNames = []string{} } // nil is River's default

@@ -75,7 +75,7 @@ func Example() {
 	// "{\"id\":\"evt_1\",\"type\":\"grant.revoked\",\"data\":{\"grantId\":\"grnt_1\"}}"
 }
 
-// Configure sets what River has an option for and the inbox doesn't.
+// Configure sets options that River has and the inbox doesn't.
 func ExampleOptions() {
 	opts := riverinbox.Options{
 		Configure: func(c *river.Config) {

@@ -22,7 +22,7 @@ const storeTimeout = 9 * time.Second
 // read committed, PostgreSQL reports conflicts with other transactions. The handler
 // retries those inserts within the nine seconds.
 //
-// An inbox doesn't know the types of events, so 422 only means that the body isn't a
+// An inbox doesn't know the event types, so 422 only means that the body isn't a
 // JSON object with a non-empty string id and type. Everything else is stored, whatever
 // its createdAt and data are. If data doesn't fit the type of your event handler, you
 // find out when the event is dispatched; see the package's documentation.

@@ -22,9 +22,9 @@ const (
 // queue separates events from other jobs in River's tables.
 const queue = "grantexhook"
 
-// rescueMargin is the time after its timeout in which an attempt must end. A handler
-// that respects its deadline needs some of it to return, and River needs some to write
-// the outcome.
+// rescueMargin is how long an attempt may go on after its timeout. A handler that
+// respects its deadline needs some of it to return, and River needs some to write the
+// outcome.
 const rescueMargin = 5 * time.Second
 
 // stopMargin is how long Stop waits for handlers after it has canceled their contexts.
@@ -52,8 +52,8 @@ type Options struct {
 	Schema string
 
 	// Log gets the events that can't be stored, are malformed or are given up, at
-	// level Error. River logs there too. If nil, it's [slog.Default] at the time
-	// when New is called.
+	// level Error. River logs there too. If nil, it's [slog.Default] when New is
+	// called.
 	Log *slog.Logger
 
 	// Configure, if set, can change River's configuration, for example retention,
@@ -86,7 +86,7 @@ func New[TTx any](driver riverdriver.Driver[TTx], dispatch func(ctx context.Cont
 		opts = &Options{}
 	}
 	if driver == nil || dispatch == nil {
-		return nil, errors.New("riverinbox: driver or dispatch is nil; New needs a driver of River and the Dispatch method of a Dispatcher")
+		return nil, errors.New("riverinbox: driver or dispatch is nil; New needs a River driver and the Dispatch method of a Dispatcher")
 	}
 	if opts.Schema != "" && driver.DatabaseName() == riverdriver.DatabaseNameSQLite {
 		return nil, errors.New("riverinbox: SQLite has no schemas; leave Options.Schema empty and use a separate file")
@@ -154,7 +154,7 @@ func replaceStuck(context.Context, river.JobStuckHandlerParams) river.JobStuckHa
 // Several processes may call it at once.
 func (in *Inbox[TTx]) Migrate(ctx context.Context) (err error) {
 	// River doesn't lock. If two processes run the same step, one of them fails and
-	// must look again at what is left to do.
+	// must check again what is left to do.
 	for range 20 {
 		if _, err = in.migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err == nil {
 			return nil
@@ -169,7 +169,7 @@ func (in *Inbox[TTx]) Migrate(ctx context.Context) (err error) {
 }
 
 // Start starts goroutines that process events until [Inbox.Stop]. If the database
-// doesn't answer before ctx ends, Start returns an error and you can call it again.
+// doesn't respond before ctx ends, Start returns an error and you can call it again.
 // After Start has returned nil, ctx has no effect.
 func (in *Inbox[TTx]) Start(ctx context.Context) error {
 	// River would cancel all work when ctx ends.

@@ -32,8 +32,8 @@ func TestNewRefuses(t *testing.T) {
 		opts     *riverinbox.Options
 		want     string
 	}{
-		{"no driver", nil, ignore, nil, "needs a driver"},
-		{"no dispatch", driver, nil, nil, "needs a driver of River and the Dispatch method"},
+		{"no driver", nil, ignore, nil, "needs a River driver"},
+		{"no dispatch", driver, nil, nil, "needs a River driver and the Dispatch method"},
 		{"a negative timeout", driver, ignore, &riverinbox.Options{Timeout: -1}, "Timeout is -1ns; it must be at least 1s"},
 		{"a timeout in the wrong unit", driver, ignore, &riverinbox.Options{Timeout: 60}, "Timeout is 60ns; it must be at least 1s"},
 		{"a negative number of workers", driver, ignore, &riverinbox.Options{Workers: -1}, "Workers is -1; it must be positive"},

@@ -27,9 +27,9 @@ func retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// conflicts reports whether a transaction failed because of another one that ran
-// at the same time. The PostgreSQL drivers don't share an error type, but the errors
-// of pgx and pq both have a method that returns the code.
+// conflicts reports whether a transaction failed because of a concurrent one. The
+// PostgreSQL drivers don't share an error type, but the errors of pgx and pq both have
+// a method that returns the code.
 func conflicts(err error) bool {
 	const serializationFailure, deadlockDetected = "40001", "40P01"
 	var coded interface{ SQLState() string }

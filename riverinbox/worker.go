@@ -76,15 +76,15 @@ func (w *worker) run(ctx context.Context, e event) error {
 	return <-ended
 }
 
-// comesBack reports whether River doesn't count the attempt, because Stop interrupted
-// it or the handler asked for a later one.
+// comesBack reports whether River won't count the attempt, because Stop interrupted it
+// or the handler asked for a later one.
 func comesBack(ctx context.Context, err error) bool {
 	var snooze *river.JobSnoozeError
 	return ctx.Err() == context.Canceled && errors.Is(err, context.Canceled) || errors.As(err, &snooze)
 }
 
 // NextRetry implements [river.Worker]. After the last attempt, River only calls it if
-// the process died in that attempt. River then gives the event up without logging it.
+// the process died in that attempt. River then gives up on the event without logging it.
 func (w *worker) NextRetry(job *river.Job[event]) time.Time {
 	if job.Attempt >= job.MaxAttempts {
 		w.givenUp(context.Background(), job, errors.New("the last attempt didn't end"))

@@ -98,8 +98,8 @@ func limitedSQL(param string) string {
 // what ON CONFLICT (id) needs, the index, and an index of that name that is invalid.
 // ON CONFLICT fails if one of the keys on id is deferrable, even if another one isn't.
 //
-// limitsSQL bounds the harm of creating. CREATE INDEX locks out every writer, even
-// with IF NOT EXISTS. While it waits for a transaction, all others wait behind it.
+// limitsSQL bounds the harm that creating can do. CREATE INDEX locks out every writer,
+// even with IF NOT EXISTS. While it waits for a transaction, all others wait behind it.
 const (
 	lookSQL = `
 SELECT
@@ -177,17 +177,16 @@ func (d Dialect) statements(table string) (statements, error) {
 	return s, nil
 }
 
-// tableName leaves room for _expires. PostgreSQL silently cuts names off after 63
-// bytes.
+// tableName leaves room for _expires. PostgreSQL silently truncates names to 63 bytes.
 var tableName = regexp.MustCompile(`^(?:([a-z_][a-z0-9_]{0,62})\.)?([a-z_][a-z0-9_]{0,54})$`)
 
 func (d Dialect) quote(table string) (names []string, err error) {
 	m := tableName.FindStringSubmatch(table)
 	switch {
 	case m == nil:
-		return nil, fmt.Errorf("sqlstore: %q can't be the table; use up to 55 lower-case letters, digits and underscores, and begin with a letter or underscore", table)
+		return nil, fmt.Errorf("sqlstore: %q is not a valid table name; use up to 55 lower-case letters, digits and underscores, and begin with a letter or underscore", table)
 	case m[1] != "" && d == SQLite:
-		return nil, fmt.Errorf("sqlstore: %q can't be the table; SQLite has no schemas, so leave out the name before the dot", table)
+		return nil, fmt.Errorf("sqlstore: %q is not a valid table name; SQLite has no schemas, so leave out the part before the dot", table)
 	}
 	quoted, lockKey := `"`+m[2]+`"`, "concat(current_schema(), '."+m[2]+"')"
 	if m[1] != "" {

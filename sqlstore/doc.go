@@ -27,13 +27,13 @@
 //	})
 //
 // For the 24 hours of the mark, those rows are written at most once, and exactly once
-// if the event is handled. That's true for any number of attempts and processes, and
-// whenever one of them is killed. The function must return the first error that a
+// if the event is handled. That's true for any number of attempts and processes, even
+// if one of them is killed. The function must return the first error that a
 // statement returns, and must neither commit nor roll back. What it does elsewhere,
 // for example sending a mail, can happen more than once, even if the transaction is
 // rolled back.
 //
-// # End what you hold for a grant
+// # When a grant ends
 //
 // When a grant is revoked, deleting its sessions isn't enough. Grantex doesn't preserve
 // the order of events: a revocation can arrive before its grant.created, or before the
@@ -43,15 +43,15 @@
 // has the table, both handlers and the check. It doesn't need a lock.
 //
 // The table only knows what events said, and a grant that it doesn't know counts as
-// active. Some ways to end a grant send no event, for example the withdrawal of a
-// consent or the deletion of the agent. Events can also be late or lost. The API of
-// Grantex knows what the table doesn't. An expired grant counts as active in both, so a
-// session must end when its token expires.
+// active. Some ways to end a grant don't send an event, for example withdrawing a
+// consent or deleting the agent. Events can also be late or lost. Grantex's API knows
+// what the table doesn't. An expired grant counts as active in both, so a session must
+// end when its token expires.
 //
 // # PostgreSQL
 //
-// Version 12 or later; it was tested with 15. Leases are measured only with the
-// server's clock. A claim is exclusive at any isolation level. PostgreSQL can't
+// Version 12 or later, tested with 15. Leases are measured only with the server's
+// clock. A claim is exclusive at any isolation level. PostgreSQL can't
 // store an id that contains a NUL or is longer than about 2,700 bytes, so such an id
 // can't be claimed; Grantex doesn't send such ids. With asynchronous replication or
 // synchronous_commit = off, a failover may lose commits. It then loses claims, marks
@@ -62,15 +62,15 @@
 //
 //	db := stdlib.OpenDBFromPool(pool) // github.com/jackc/pgx/v5/stdlib
 //
-// Otherwise set the limits yourself. By default database/sql keeps only two connections
-// and opens any number of others. With 64 deliveries at once, that took twice as long
-// as with 20 connections that are kept, and deliveries got 503 when the server ran out
-// of connections. Keep the sum of all processes' limits below the server's
+// Otherwise set the limits yourself. By default database/sql keeps only two idle
+// connections and opens any number of others. With 64 deliveries at once, that took
+// twice as long as keeping 20 connections, and deliveries got 503 when the server ran
+// out of connections. Keep the sum of all processes' limits below the server's
 // max_connections.
 //
 // A failover can leave connections open to a server that has become read-only, and
 // each delivery that uses one gets 503. Grantex may stop retrying after 450 seconds,
-// so connections should be much shorter-lived than that. With
+// so connections should live much shorter than that. With
 // target_session_attrs=read-write in the URL, which pgx and github.com/lib/pq 1.11 or
 // later support, new connections go to a server that can write.
 //
@@ -107,11 +107,11 @@
 // modernc.org/sqlite and github.com/ncruces/go-sqlite3 spell the options like this.
 // github.com/mattn/go-sqlite3 silently ignores them and wants
 // _busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL. It waits for a lock for the
-// whole busy_timeout, even if the context ends before.
+// whole busy_timeout, even if the context ends first.
 //
 // With one connection, a function in [Store.Tx] that uses db instead of its transaction
-// waits for itself until a context ends. In WAL mode, synchronous(FULL) keeps the last
-// commits if the machine loses power.
+// deadlocks until a context ends. In WAL mode, synchronous(FULL) keeps the last commits
+// if the machine loses power.
 //
 // The rows contain the ids of events but not their data. Deleted rows can stay in
 // the file until they're overwritten. With _pragma=secure_delete(1), the next

@@ -46,10 +46,10 @@ SELECT CAST($1 AS text) = '' OR EXISTS (
 )`
 )
 
-// End what you hold for a grant. Deleting its sessions when the revocation arrives
-// isn't enough, since events arrive in any order and a revocation also ends the grants
-// that were delegated from the grant. So record what each event says, and check the
-// grant before each use.
+// When a grant ends, so must everything that relies on it. Deleting its sessions when
+// the revocation arrives isn't enough, since events arrive in any order and a revocation
+// also ends the grants that were delegated from the grant. So record what each event
+// says, and check the grant before each use.
 //
 // A grant without a row counts as active, and so does an expired one. A session must
 // end when its token expires.

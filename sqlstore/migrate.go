@@ -18,14 +18,13 @@ import (
 // In PostgreSQL, Migrate first looks for the table in the schema given in
 // Options.Table, or else along the search_path. If it finds the table with an index on
 // expires, it doesn't change anything, doesn't wait for locks and doesn't need CREATE.
-// Otherwise it waits for a lock for at most a second, lets others go first and tries
-// again until ctx ends. It gives up earlier if PostgreSQL keeps reporting an internal
-// error.
+// Otherwise it waits for a lock for at most a second, lets others go first and retries
+// until ctx ends. It gives up earlier if PostgreSQL keeps reporting an internal error.
 //
 // Building an index locks out all writers, which takes a while if the table is large.
 // CREATE INDEX CONCURRENTLY, run by hand, doesn't lock them out, and Migrate waits for
-// it. Migrate drops an index that PostgreSQL marks as invalid, unless it's being built,
-// and builds it again.
+// it. Migrate drops and rebuilds an index that PostgreSQL marks as invalid, unless it's
+// being built.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrate := s.migrate
 	if s.sql.look == "" {
@@ -74,7 +73,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w while others held locks: %w", ctx.Err(), err)
+			return fmt.Errorf("%w while other transactions held locks: %w", ctx.Err(), err)
 		case <-time.After(time.Second/2 + rand.N(time.Second)):
 		}
 	}

@@ -14,10 +14,10 @@ import (
 
 const (
 	// sweepEvery is the number of claims for each sweep. A sweep deletes up to 512
-	// rows, so rows go away four times as fast as they can come.
+	// rows, so rows are deleted four times as fast as they can be added.
 	sweepEvery = 128
 
-	// maxTries bounds how often a statement is tried that conflicts with others.
+	// maxTries bounds how often a statement that conflicts with others is tried.
 	maxTries = 100
 )
 
@@ -38,8 +38,8 @@ type Options struct {
 // usable. Any number of goroutines and processes can use it at the same time.
 //
 // Claim, Done and Release are one statement each. A Store has no goroutine. Instead,
-// its first Claim and every 128th after that begin by deleting up to 512 rows that
-// have expired. If that fails, so does the Claim.
+// its first Claim and every 128th after that begin by deleting up to 512 expired rows.
+// If that fails, so does the Claim.
 type Store struct {
 	db     *sql.DB
 	sql    statements
@@ -50,8 +50,8 @@ type Store struct {
 // zero [Options]. New doesn't connect to the database; [Store.Migrate] creates the
 // table.
 //
-// New returns an error if db is nil, if d is unknown, or if the name of the table
-// isn't allowed.
+// New returns an error if db is nil, if d is unknown, or if the table's name isn't
+// valid.
 func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -68,10 +68,10 @@ func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 
 // Claim implements grantexhook.Store. If a [Store.Tx] of the same event is open,
 // Claim waits for it to end. If ctx ends or the connection breaks before the database
-// answers, Claim returns an error although id may be claimed until lease is over.
+// responds, Claim returns an error, but id may be claimed until the lease expires.
 func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error) {
 	if err := s.sweep(ctx); err != nil {
-		return 0, false, fmt.Errorf("sqlstore: deleting rows that have expired: %w", err)
+		return 0, false, fmt.Errorf("sqlstore: deleting expired rows: %w", err)
 	}
 	mine := 1 + rand.Int64N(math.MaxInt64)
 	var holder int64
@@ -107,8 +107,8 @@ func (s *Store) Release(ctx context.Context, id string, token int64) error {
 }
 
 // sweep comes before the claim, so a Claim that fails here hasn't claimed the event.
-// It reads the whole table, which would make the transactions of others fail at a
-// higher isolation level.
+// It reads the whole table, which would make other transactions fail at a higher
+// isolation level.
 func (s *Store) sweep(ctx context.Context) error {
 	if s.claims.Add(1)%sweepEvery != 1 {
 		return nil
@@ -119,8 +119,8 @@ func (s *Store) sweep(ctx context.Context) error {
 	})
 }
 
-// inTx commits what f does. At its isolation level, each statement sees what others
-// committed before it.
+// inTx commits what f does. At its isolation level, each statement sees what other
+// transactions committed before it.
 func (s *Store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.sql.level})
 	if err != nil {
@@ -150,9 +150,9 @@ func retry(ctx context.Context, f func() error) (err error) {
 	return err
 }
 
-// conflicts reports whether a statement failed because of what others did at the same
-// time. The drivers of PostgreSQL don't share an error type, but the errors of pgx and
-// pq both have a method that returns the code.
+// conflicts reports whether a statement failed because of a concurrent transaction. The
+// PostgreSQL drivers don't share an error type, but the errors of pgx and pq both have
+// a method that returns the code.
 func conflicts(err error) bool {
 	const serializationFailure, deadlockDetected = "40001", "40P01"
 	return hasState(err, serializationFailure, deadlockDetected)

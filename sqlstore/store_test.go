@@ -43,14 +43,14 @@ func TestNew(t *testing.T) {
 		{"no dialect", db, 0, "", "use sqlstore.PostgreSQL or sqlstore.SQLite"},
 		{"an unknown dialect", db, 3, "", "use sqlstore.PostgreSQL or sqlstore.SQLite"},
 		{"a schema in SQLite", db, sqlstore.SQLite, "main.events", "SQLite has no schemas"},
-		{"too long", db, sqlstore.PostgreSQL, longest + "t", "can't be the table"},
-		{"upper case", db, sqlstore.PostgreSQL, "Events", "can't be the table"},
-		{"a digit first", db, sqlstore.PostgreSQL, "2events", "can't be the table"},
-		{"a space", db, sqlstore.PostgreSQL, "my events", "can't be the table"},
-		{"a line feed at the end", db, sqlstore.PostgreSQL, "events\n", "can't be the table"},
-		{"a quote", db, sqlstore.PostgreSQL, `e"; DROP TABLE users; --`, "can't be the table"},
-		{"two dots", db, sqlstore.PostgreSQL, "a.b.c", "can't be the table"},
-		{"no schema before the dot", db, sqlstore.PostgreSQL, ".events", "can't be the table"},
+		{"too long", db, sqlstore.PostgreSQL, longest + "t", "is not a valid table name"},
+		{"upper case", db, sqlstore.PostgreSQL, "Events", "is not a valid table name"},
+		{"a digit first", db, sqlstore.PostgreSQL, "2events", "is not a valid table name"},
+		{"a space", db, sqlstore.PostgreSQL, "my events", "is not a valid table name"},
+		{"a line feed at the end", db, sqlstore.PostgreSQL, "events\n", "is not a valid table name"},
+		{"a quote", db, sqlstore.PostgreSQL, `e"; DROP TABLE users; --`, "is not a valid table name"},
+		{"two dots", db, sqlstore.PostgreSQL, "a.b.c", "is not a valid table name"},
+		{"no schema before the dot", db, sqlstore.PostgreSQL, ".events", "is not a valid table name"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// keep is how long Tx marks an event as done, which is as long as a Dispatcher does.
+// keep is how long Tx marks an event as done: as long as a Dispatcher does.
 const keep = 24 * time.Hour
 
 // Tx calls f in a transaction that also marks the event id as done. What f writes
@@ -31,12 +31,12 @@ const keep = 24 * time.Hour
 // returns. It must neither commit nor roll back, not even in SQL. After some errors
 // SQLite has already rolled back, and what f writes then is kept without the mark.
 //
-// What f does through another connection isn't part of the transaction. It can wait
-// for the transaction, which waits for f: if it needs the same rows, if it writes to
-// the same SQLite file, or if the pool has only one connection.
+// What f does through another connection isn't part of the transaction. It can deadlock
+// with the transaction: if it needs the same rows, if it writes to the same SQLite file,
+// or if the pool has only one connection.
 //
 // f should be short. While it runs, every Tx and Claim of the same event waits, each
-// with a connection. In SQLite, everyone who writes waits.
+// with a connection. In SQLite, all writers wait.
 //
 // Once Tx has returned nil, the event is done, even if the handler then fails. So call
 // Tx once, as the last thing in a handler.

@@ -45,11 +45,11 @@ var cases = []Case{
 	},
 	{
 		"ids-differ-by-bytes", "Two ids are the same only if all their bytes are. Case, spaces, quotes and pattern characters count.",
-		"Store and compare ids byte for byte. Use a binary collation, pass ids as parameters, and don't trim, fold or cut them.", idsDifferByBytes,
+		"Store and compare ids byte for byte. Use a binary collation, pass ids as parameters, and don't trim, fold or truncate them.", idsDifferByBytes,
 	},
 	{
 		"tokens-differ", "Claim returns a token that no earlier claim of the id had.",
-		"Take tokens from a random source, or from a counter that goes on when an id is released or expires.", tokensDiffer,
+		"Take tokens from a random source, or from a counter that isn't reset when an id is released or expires.", tokensDiffer,
 	},
 	{
 		"claim-lasts", "A claim is held until its lease expires.",
@@ -119,11 +119,11 @@ var cases = []Case{
 	},
 
 	{
-		"one-winner", "If many claim a free id at once, exactly one gets it.",
+		"one-winner", "If many callers claim a free id at once, exactly one gets it.",
 		"Check and claim in one atomic step, for example one SQL statement.", oneWinner,
 	},
 	{
-		"one-heir", "If many claim an id when its lease has expired, exactly one gets it.",
+		"one-heir", "If many callers claim an id when its lease has expired, exactly one gets it.",
 		"Check the expiry and claim in one atomic step, for example one SQL statement.", oneHeir,
 	},
 	{

@@ -23,7 +23,7 @@ const (
 	// a short time has passed.
 	patience = 10 * time.Second
 
-	// poll is the interval between claims in the meantime.
+	// poll is the interval between claims while waiting.
 	poll = 10 * time.Millisecond
 )
 
@@ -115,7 +115,7 @@ func (c *checker) wantExpiry(id string, before state) (token int64) {
 	return 0
 }
 
-// outlast waits for a short time to pass where no Claim would show that it has.
+// outlast waits for a short time to pass, where a Claim can't show that it has.
 func outlast() { time.Sleep(5 * short) }
 
 func (c *checker) done(id string, keep time.Duration) {

@@ -46,8 +46,8 @@ func ExampleCases() {
 	// release-too-late: Release after the lease has expired doesn't free a later claim.
 	// release-of-done: Release doesn't free an id that is done.
 	// release-of-unknown: Release of an unknown id does nothing and returns nil.
-	// one-winner: If many claim a free id at once, exactly one gets it.
-	// one-heir: If many claim an id when its lease has expired, exactly one gets it.
+	// one-winner: If many callers claim a free id at once, exactly one gets it.
+	// one-heir: If many callers claim an id when its lease has expired, exactly one gets it.
 	// concurrency: Under concurrent calls, an id that is held or done can't be claimed, and a released id is free.
 	// random-walk: After any sequence of calls, an id is in the state that the other rules define.
 }

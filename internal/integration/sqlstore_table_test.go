@@ -62,7 +62,7 @@ func TestSQLStoreCannotForget(t *testing.T) {
 			execSQL(t, b.db, "CREATE TRIGGER keep BEFORE DELETE ON grantexhook_events FOR EACH ROW EXECUTE FUNCTION keep()")
 		}
 		_, _, err := b.Claim(t.Context(), "evt_1", time.Minute)
-		require.ErrorContains(t, err, "sqlstore: deleting rows that have expired: ")
+		require.ErrorContains(t, err, "sqlstore: deleting expired rows: ")
 		require.ErrorContains(t, err, "no deletion")
 		token, _ := b.claim(t, "evt_1")
 		require.NotZero(t, token)
