@@ -116,8 +116,7 @@ func (d *Dispatcher) Types() []string { return slices.Sorted(maps.Keys(d.handler
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, ok := r.Context().Value(verifiedKey{}).(*verifiedBody)
 	if !ok {
-		d.log().ErrorContext(r.Context(), "grantexhook: request did not pass through Verifier.Middleware; not handled",
-			pathOf(r))
+		d.log().ErrorContext(r.Context(), "grantexhook: request did not pass through Verifier.Middleware; not handled", pathOf(r))
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
@@ -181,8 +180,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, body []byte, timeout time.Dur
 	return a
 }
 
-// decode finds the task for the event in body. The first part is a shortcut for a
-// correct guess; the rest handles all other cases.
+// decode finds the task for the event in body. It first tries a quick guess at the type.
 func (d *Dispatcher) decode(body []byte) (task, error) {
 	guess := guessType(body)
 	if h := d.handlers[string(guess)]; h != nil {

@@ -111,13 +111,16 @@ func (s *MemoryStore) add(id string) *entry {
 // queue when it is settled, and every entry when it expires. Each Claim adds only
 // one entry, so a queue shrinks faster than it grows.
 func (s *MemoryStore) sweep(queue []*entry, done bool, now time.Time) []*entry {
+	empty := queue[:0]
 	for range 2 {
 		if len(queue) == 0 || now.Before(queue[0].expires) && done == (queue[0].token == 0) {
 			break
 		}
 		e := queue[0]
 		queue[0] = nil // or the array would keep it
-		queue = queue[1:]
+		if queue = queue[1:]; len(queue) == 0 {
+			queue = empty // at the start of the array, where there's room for the next claim
+		}
 		if !now.Before(e.expires) && s.entries[e.id] == e {
 			delete(s.entries, e.id)
 		}

@@ -18,11 +18,10 @@ type Verification struct {
 // VerificationFrom returns how the request with the context ctx was verified, and
 // false if it didn't pass through [Verifier.Middleware].
 func VerificationFrom(ctx context.Context) (Verification, bool) {
-	b, ok := ctx.Value(verifiedKey{}).(*verifiedBody)
-	if !ok {
-		return Verification{}, false
+	if b, ok := ctx.Value(verifiedKey{}).(*verifiedBody); ok {
+		return b.Verification, true
 	}
-	return b.Verification, true
+	return Verification{}, false
 }
 
 // A verifiedBody is the Body of a verified request, and a value in its context.
