@@ -32,7 +32,7 @@ import (
 type load struct {
 	url    string
 	client *http.Client
-	body   []byte // with the id that is replaced
+	body   []byte // with the id to replace
 	id     []byte
 	sent   atomic.Int64
 }
@@ -47,7 +47,7 @@ func newLoad(b *testing.B, h http.Handler) *load {
 	return &load{url: srv.URL, client: client, body: c.Body, id: []byte(c.EventID)}
 }
 
-// send sends an event and returns how long the answer took.
+// send sends an event and returns how long the response took.
 func (l *load) send(b *testing.B) time.Duration {
 	body := bytes.Replace(l.body, l.id, fmt.Appendf(nil, "evt_%026d", l.sent.Add(1)), 1)
 	start := time.Now()
@@ -57,8 +57,8 @@ func (l *load) send(b *testing.B) time.Duration {
 	return time.Since(start)
 }
 
-// round sends n events from a number of clients and returns how long each took,
-// sorted, and all together.
+// round sends n events from a number of clients. It returns how long each took,
+// sorted, and how long all took together.
 func (l *load) round(b *testing.B, n, clients int) (each []time.Duration, all time.Duration) {
 	each = make([]time.Duration, n)
 	var wg sync.WaitGroup
@@ -76,9 +76,9 @@ func (l *load) round(b *testing.B, n, clients int) (each []time.Duration, all ti
 	return each, all
 }
 
-// BenchmarkStores tells the cost of an event with each Store, relative to the
-// MemoryStore: a request through a server on loopback, sent after the one before
-// was answered. Rounds of the two alternate; the ratio is the median of theirs.
+// BenchmarkStores reports the cost of an event with each Store, relative to the
+// MemoryStore. Each event is a request through a server on loopback, sent after the
+// response to the last one. Rounds of the two alternate, and the ratio is the median.
 func BenchmarkStores(b *testing.B) {
 	handler := func(b *testing.B, s grantexhook.Store, tx *sqlstore.Store) http.Handler {
 		d := &grantexhook.Dispatcher{Store: s}
@@ -133,8 +133,8 @@ func BenchmarkStores(b *testing.B) {
 	}
 }
 
-// sqliteInbox and postgresInbox return the handler of an inbox that nobody works
-// off, and what fills it with jobs that wait.
+// sqliteInbox and postgresInbox return the handler of an inbox that doesn't process
+// its events, and a function that fills it with waiting jobs.
 func sqliteInbox(b *testing.B) (h http.Handler, fill func(n int)) {
 	db := openSQLite(b, sqliteDSN(filepath.Join(b.TempDir(), "inbox.db")))
 	in, err := riverinbox.New(riversqlite.New(db), drop, quiet)
@@ -170,7 +170,7 @@ func filled[TTx any](b *testing.B, in *riverinbox.Inbox[TTx]) (http.Handler, fun
 	}
 }
 
-// waiting is what the inbox stores, which is not exported.
+// waiting is the job that the inbox stores, whose type isn't exported.
 type waiting struct {
 	ID   string `json:"id" river:"unique"`
 	Type string `json:"type"`
@@ -183,8 +183,8 @@ func (waiting) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: "grantexhook", UniqueOpts: river.UniqueOpts{ByArgs: true}}
 }
 
-// BenchmarkInbox tells how many deliveries a second are taken in from eight
-// clients at once, how long the slowest hundredth of the answers take, and how
+// BenchmarkInbox reports how many deliveries a second an inbox stores from eight
+// concurrent clients, how long the slowest hundredth of the responses take, and how
 // that compares to an empty inbox in the same run.
 func BenchmarkInbox(b *testing.B) {
 	const n, clients = 400, 8

@@ -11,8 +11,8 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// When the context of a call ends, the error says so, whatever the driver makes of
-// it.
+// The test checks that the error says so if the context of a call ends, whatever error
+// the driver returns.
 func TestContextEndsWhileWaiting(t *testing.T) {
 	t.Parallel()
 	nothing := func(*sql.Tx) error { return nil }

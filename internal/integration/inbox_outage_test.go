@@ -56,7 +56,7 @@ func TestOutageOfAnInbox(t *testing.T) {
 			for id := range 3 {
 				require.Eventually(t, func() bool { return send(1+id) == http.StatusOK }, 20*time.Second, 50*time.Millisecond)
 			}
-			// An event that was being handled when the database went away is retried
+			// An event that was being handled when the database went down is retried
 			// as if the process had been killed.
 			require.Eventually(t, func() bool { return in.count(t, rivertype.JobStateCompleted) == 3 }, 2*time.Minute, 50*time.Millisecond)
 		})

@@ -45,8 +45,8 @@ type otelReceiver struct {
 	headers []http.Header // of the requests that came
 }
 
-// newOtelReceiver handles grant.created, fails at grant.revoked with an error that
-// quotes what must not be seen, and panics with it at token.issued.
+// newOtelReceiver handles grant.created, fails on grant.revoked with an error that
+// quotes what must not be seen, and panics with that error on token.issued.
 func newOtelReceiver(t *testing.T) *otelReceiver {
 	t.Helper()
 	o := &otelReceiver{spans: tracetest.NewInMemoryExporter(), reader: sdkmetric.NewManualReader()}
@@ -75,7 +75,7 @@ func newOtelReceiver(t *testing.T) *otelReceiver {
 		panic(e.Data.PrincipalID + otelSecret)
 	})
 	inner := v.Middleware(d)
-	// What otelhttp.NewHandler does, as far as it matters here.
+	// This does the part of otelhttp.NewHandler that matters here.
 	o.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, span := o.tracer.Start(r.Context(), "server", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
@@ -97,7 +97,7 @@ func (o *otelReceiver) named(name string) []tracetest.SpanStub {
 	return slices.DeleteFunc(slices.Clone(o.spans.GetSpans()), func(s tracetest.SpanStub) bool { return s.Name != name })
 }
 
-// points returns what was measured, for a histogram the number and the sum.
+// points returns the measurements. A histogram has its count and sum.
 func (o *otelReceiver) points(t *testing.T) map[string]string {
 	t.Helper()
 	points := make(map[string]string)
@@ -126,7 +126,7 @@ func (o *otelReceiver) metrics(t *testing.T) []metricdata.Metrics {
 	return rm.ScopeMetrics[0].Metrics
 }
 
-// exported returns all that an exporter would be given, as text.
+// exported returns all that an exporter would get, as text.
 func (o *otelReceiver) exported(t *testing.T) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -218,8 +218,8 @@ func TestOtelRefused(t *testing.T) {
 	})
 }
 
-// TestOtelShowsNothing holds that neither a secret, a signature, a principal nor
-// anything else of a body reaches an exporter, whatever becomes of a delivery.
+// TestOtelShowsNothing checks that no secret, signature, principal or other part of a
+// body reaches an exporter, whatever the outcome of a delivery.
 func TestOtelShowsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOtelReceiver(t)
@@ -256,8 +256,8 @@ func TestOtelShowsNothing(t *testing.T) {
 	})
 }
 
-// TestOtelKnowsEveryWord holds that otelhook, which does not import grantexhook,
-// has the same words.
+// TestOtelKnowsEveryWord checks that otelhook, which doesn't import grantexhook, has
+// the same words.
 func TestOtelKnowsEveryWord(t *testing.T) {
 	o := newOtelReceiver(t)
 	outcomes := []string{

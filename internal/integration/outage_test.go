@@ -32,7 +32,7 @@ const (
 	outageLease   = 2 * outageTimeout
 
 	// outageBound is well above the three seconds that a Dispatcher may take with
-	// this Timeout, two of them for telling its Store, and well below the ten
+	// this Timeout, two of them for recording the outcome, and well below the ten
 	// after which Grantex hangs up.
 	outageBound = 6 * time.Second
 )
@@ -79,8 +79,8 @@ func proxyFor(t *testing.T, config *pgx.ConnConfig) *proxy {
 	return p
 }
 
-// onEachOutage runs the test with each store, and with each way to be down. They all
-// run in parallel, after onEachOutage has returned.
+// onEachOutage runs the test with each store and each way to be down. They all run in
+// parallel, after onEachOutage has returned.
 func onEachOutage(t *testing.T, test func(t *testing.T, o *outage, down string)) {
 	t.Helper()
 	t.Parallel()
@@ -137,7 +137,7 @@ func newOutage(t *testing.T, store grantexhook.Store, p *proxy) *outage {
 	return o
 }
 
-// Write takes what is logged.
+// Write records what is logged.
 func (o *outage) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -181,7 +181,7 @@ func (o *outage) send(parcels []parcel) []sender.Attempt {
 	return attempts
 }
 
-// want sends the parcels and makes sure of the answers.
+// want sends the parcels and checks the responses.
 func (o *outage) want(parcels []parcel, statuses ...int) {
 	o.t.Helper()
 	for _, a := range o.send(parcels) {
@@ -191,9 +191,9 @@ func (o *outage) want(parcels []parcel, statuses ...int) {
 	}
 }
 
-// wantInTheEnd sends the parcels until all are acknowledged. Some may be
-// claimed without anyone to know it, if the claim got through and its answer did
-// not; and a connection that broke may be found only when it is used.
+// wantInTheEnd sends the parcels until all are acknowledged. Some may be claimed
+// without a caller that knows it, if the claim got through but its response didn't.
+// And a broken connection may only be noticed when it's used.
 func (o *outage) wantInTheEnd(parcels []parcel) {
 	o.t.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
@@ -212,7 +212,8 @@ func (o *outage) wantInTheEnd(parcels []parcel) {
 	require.Fail(o.t, "not acknowledged, although the server is back", "%d events; log:\n%s", len(parcels), o.logged())
 }
 
-// Nothing is handled while the store cannot be asked, and everything afterwards.
+// The test checks that no event is handled while the store is down, and that all are
+// handled afterwards.
 func TestOutage(t *testing.T) {
 	onEachOutage(t, func(t *testing.T, o *outage, down string) {
 		known, fresh := o.parcels(), o.parcels()
@@ -236,9 +237,9 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// If the server goes down while a handler runs, the answer is that of the handler
-// all the same. What was handled is handled again, since nobody could mark it, but
-// not before its lease is over.
+// The test checks that the response still depends on the handler if the server goes
+// down while it runs. A handled event is handled again, since it couldn't be marked,
+// but only after its lease has expired.
 func TestOutageWhileHandling(t *testing.T) {
 	onEachOutage(t, func(t *testing.T, o *outage, down string) {
 		parcels := o.parcels()[:1]
@@ -264,8 +265,8 @@ func TestOutageWhileHandling(t *testing.T) {
 	})
 }
 
-// If the handler fails while the server is down, its own error is told, and the
-// event is handled again.
+// The test checks that if the handler fails while the server is down, its own error is
+// logged, and the event is handled again.
 func TestOutageWhileFailing(t *testing.T) {
 	onEachOutage(t, func(t *testing.T, o *outage, down string) {
 		parcels := o.parcels()[:1]
@@ -287,8 +288,8 @@ func TestOutageWhileFailing(t *testing.T) {
 	})
 }
 
-// If the server goes down before a transaction is committed, the attempt fails,
-// and the next one finds out whether the commit got through.
+// The test checks that if the server goes down before a transaction is committed, the
+// attempt fails, and the next one finds out whether the commit got through.
 func TestOutageInTx(t *testing.T) {
 	t.Parallel()
 	for _, down := range []string{proxyRefuses, proxyHangs} {

@@ -9,15 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a proxy makes of its server.
+// What a proxy does in place of its server.
 const (
 	proxyPasses  = "passes"
-	proxyRefuses = "refuses" // ends every connection, those that there are as well
-	proxyHangs   = "hangs"   // takes connections and whatever is sent, and keeps silent
+	proxyRefuses = "refuses" // closes every connection, including the open ones
+	proxyHangs   = "hangs"   // accepts connections and data, and doesn't respond
 )
 
-// A proxy stands before a server and can take it away. What was sent while it
-// hung reaches the server afterwards, as it would one that was stopped.
+// A proxy is in front of a server and can make it unreachable. What was sent while the
+// proxy hung reaches the server afterwards, as with a server that was paused.
 type proxy struct {
 	network, server string
 	listener        net.Listener
@@ -54,8 +54,8 @@ func newProxy(t testing.TB, network, server string) *proxy {
 
 func (p *proxy) addr() *net.TCPAddr { return p.listener.Addr().(*net.TCPAddr) }
 
-// set does not close the listener: somebody else could have the port when the
-// server is to come back.
+// set doesn't close the listener: another process could have the port by the time the
+// server should come back.
 func (p *proxy) set(state string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,8 +69,8 @@ func (p *proxy) set(state string) {
 	}
 }
 
-// add keeps a connection for set to close, and closes it now if there are to be
-// none.
+// add keeps a connection for set to close, or closes it now if the proxy refuses
+// connections.
 func (p *proxy) add(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (p *proxy) carry(client net.Conn) {
 	wg.Wait()
 }
 
-// pump carries bytes, and then their end, in one direction.
+// pump copies bytes, and then the end of the stream, in one direction.
 func (p *proxy) pump(to, from net.Conn) {
 	buf := make([]byte, 16<<10)
 	for {
@@ -131,7 +131,7 @@ func (p *proxy) pump(to, from net.Conn) {
 	}
 }
 
-// wait waits while the proxy hangs, and reports whether it passes.
+// wait waits while the proxy hangs, and reports whether it passes data on.
 func (p *proxy) wait() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

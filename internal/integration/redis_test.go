@@ -23,8 +23,8 @@ func redisOptions(t testing.TB) *redis.Options {
 	return opts
 }
 
-// newRedis returns a client and a prefix that no other test has, whose keys go
-// away after the test.
+// newRedis returns a client and a prefix that no other test has. Its keys are removed
+// after the test.
 func newRedis(t testing.TB) (client *redis.Client, prefix string) {
 	t.Helper()
 	client = redis.NewClient(redisOptions(t))

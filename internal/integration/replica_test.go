@@ -24,19 +24,19 @@ import (
 )
 
 const (
-	// replicaVariable holds the settings of a replica. Where it is set, the test
-	// binary is that replica and runs no tests.
+	// replicaVariable holds the settings of a replica. If it's set, the test binary is
+	// that replica and doesn't run tests.
 	replicaVariable = "GRANTEXHOOK_TEST_REPLICA"
 
 	replicaSecret = "whsec_of_the_replicas"
 
-	// replicaTimeout is short, so that the lease, which is twice as long, ends
-	// while a test can wait for it.
+	// replicaTimeout is short, so a test can wait for the lease, which is twice as
+	// long.
 	replicaTimeout = 1500 * time.Millisecond
 	replicaLease   = 2 * replicaTimeout
 )
 
-// What the GrantID of an event tells the first replica that handles it to do.
+// The GrantIDs that make the first replica that handles the event do something else.
 const (
 	willSucceed = "grnt_that_succeeds"
 	willFail    = "grnt_that_fails_first"
@@ -44,14 +44,14 @@ const (
 	willBeLate  = "grnt_that_is_late_first"
 )
 
-// Where a handler gets stuck, to be killed there.
+// The places where a handler gets stuck and is killed.
 const (
 	stuckBefore = "before its effect"
 	stuckInside = "with its effect not committed"
 	stuckAfter  = "with its effect not marked"
 )
 
-// sharedSettings say what the replicas share.
+// sharedSettings describe what the replicas share.
 type sharedSettings struct {
 	Driver string // of database/sql, or "redis"
 	URL    string
@@ -62,11 +62,11 @@ type sharedSettings struct {
 type replicaSettings struct {
 	sharedSettings
 	Name  string
-	Tried string // the folder with a file for each event that did not succeed at once
+	Tried string // the folder with a file for each event that didn't succeed at once
 
-	// StuckFrom is which handler is the first to get stuck, and Stuck where those
-	// do that come from then on, one each. stuckInside has to be the last of
-	// them: in SQLite it keeps all others from writing.
+	// StuckFrom is the number of the first handler that gets stuck. Stuck is where
+	// that one and the next ones do, one place each. stuckInside must come last,
+	// since in SQLite it keeps all others from writing.
 	StuckFrom int64
 	Stuck     []string
 }
@@ -74,17 +74,17 @@ type replicaSettings struct {
 // A deed is the effect of a handler.
 type deed struct {
 	Event, Replica string
-	Asked          int64 // when the replica asked for the claim, in microseconds of Unix time
+	Asked          int64 // when the replica called Claim, in Unix microseconds
 	Begun          int64 // when the handler began
 }
 
-// A ledger is where deeds are, with or without a transaction.
+// A ledger stores deeds, with or without a transaction.
 type ledger interface {
 	write(context.Context, deed) error
-	of(ctx context.Context, event string) ([]deed, error) // the earliest first
+	of(ctx context.Context, event string) ([]deed, error) // earliest first
 }
 
-// shared is what the replicas share, as one of them or the test sees it.
+// shared is what the replicas share, as seen by one of them or by the test.
 type shared struct {
 	store  grantexhook.Store
 	ledger ledger
@@ -136,7 +136,7 @@ type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// insertDeed would let a repetition through: the table has no unique index.
+// insertDeed would allow a duplicate, since the table has no unique index.
 func insertDeed(ctx context.Context, db execer, d deed) error {
 	_, err := db.ExecContext(ctx, "INSERT INTO effects (event, replica, asked, begun) VALUES ($1, $2, $3, $4)", d.Event, d.Replica, d.Asked, d.Begun)
 	return err
@@ -195,8 +195,8 @@ type replica struct {
 	reporting sync.Mutex
 }
 
-// serveReplica prints the address that it listens on, and ends with its standard
-// input, so that it outlives no test.
+// serveReplica prints the address that it listens on. It ends with its standard input,
+// so it doesn't outlive the test.
 func serveReplica(settings []byte) (err error) {
 	var r replica
 	if err := json.Unmarshal(settings, &r.replicaSettings); err != nil {
@@ -238,7 +238,7 @@ func traceAsked(ctx context.Context, _, _ string, _ time.Time) (context.Context,
 	return context.WithValue(ctx, askedKey{}, new(int64)), func(string, error) {}
 }
 
-// noting is a Store that notes when a claim is asked for: no lease can have begun
+// noting is a Store that notes when Claim is called. The lease can't have begun
 // before that.
 type noting struct{ grantexhook.Store }
 
@@ -275,7 +275,7 @@ func (r *replica) isFirst(event string) bool {
 	return true
 }
 
-// succeed does the work of a handler, or gets stuck if it is its turn.
+// succeed does the work of a handler, or gets stuck if it's its turn.
 func (r *replica) succeed(ctx context.Context, d deed) error {
 	place := r.turn()
 	if place == stuckInside {
@@ -291,14 +291,14 @@ func (r *replica) succeed(ctx context.Context, d deed) error {
 	if err == nil {
 		r.stickAt(stuckAfter, place, d)
 	}
-	if place != "" { // it was not reached, so another one has to
+	if place != "" { // this handler didn't get there, so another one must
 		r.places <- place
 	}
 	return err
 }
 
-// do makes the effect, and calls last before that is there for good: if it fails,
-// there is none.
+// do creates the effect, and calls last before it's committed. If last fails, there's
+// no effect.
 func (r *replica) do(ctx context.Context, d deed, last func() error) error {
 	if r.tx == nil {
 		if err := last(); err != nil {
@@ -314,10 +314,10 @@ func (r *replica) do(ctx context.Context, d deed, last func() error) error {
 	})
 }
 
-// work takes as long as a handler that asks another service.
+// work takes as long as a handler that calls another service.
 func work() { time.Sleep(time.Duration(1+rand.IntN(10)) * time.Millisecond) }
 
-// turn returns where a handler has to get stuck: in most cases nowhere.
+// turn returns where a handler must get stuck, or "" for most handlers.
 func (r *replica) turn() string {
 	if r.handled.Add(1) < r.StuckFrom {
 		return ""
@@ -336,7 +336,7 @@ func (r *replica) waitForTheOthers(ctx context.Context) {
 	}
 }
 
-// stickAt reports a handler that has come to its place, and never returns.
+// stickAt reports that a handler is at its place, and never returns.
 func (r *replica) stickAt(here, place string, d deed) {
 	if here != place {
 		return

@@ -27,30 +27,29 @@ import (
 )
 
 const (
-	// retryGap is the time between two attempts at an event. Those of Grantex are
-	// 60 seconds and more; all that a service notices of them is that they are
-	// longer than its lease, and so is this.
+	// retryGap is the time between two attempts at an event. Grantex waits 60 seconds
+	// or more. All that matters to a service is that it's longer than the lease, and
+	// so is this.
 	retryGap = replicaLease + 200*time.Millisecond
 
-	// eventsAtOnce is how many events are under way at a time, each to all
-	// replicas.
+	// eventsAtOnce is how many events are in flight at a time, each to all replicas.
 	eventsAtOnce = 16
 
-	// patience is for a process that starts or ends on a machine with much to do.
+	// patience is for a process that starts or ends on a busy machine.
 	patience = 30 * time.Second
 
-	// clockSlack is for a clock that somebody sets a little while a lease runs.
+	// clockSlack is for a clock that is adjusted a little during a lease.
 	clockSlack = 10 * time.Millisecond
 )
 
-// What is counted where there is no answer.
+// What is counted if there's no response.
 const (
 	killedBefore    = "none, killed before"
 	killedMeanwhile = "none, killed meanwhile"
 )
 
-// Three processes share the work. Each event comes to all of them at once, some
-// handlers fail, and one process is killed while handlers run in it.
+// The test checks that three processes can share the work. Each event comes to all of
+// them at once, some handlers fail, and one process is killed while handlers run in it.
 func TestReplicas(t *testing.T) {
 	skipIfShort(t)
 	t.Parallel()
@@ -89,7 +88,7 @@ func TestReplicas(t *testing.T) {
 				require.NotZero(t, s.answers[answer], "%s never came: %v", answer, s.answers)
 			}
 			require.GreaterOrEqual(t, s.answers[killedMeanwhile], len(stuck))
-			t.Logf("%d events, of which %d were stuck in the process that was killed: %d handled again; answers %v; %v",
+			t.Logf("%d events, of which %d were stuck in the process that was killed: %d handled again; responses %v; %v",
 				test.events, len(stuck), repeats, s.answers, time.Since(begin).Round(100*time.Millisecond))
 		})
 	}
@@ -119,7 +118,7 @@ func sharedRedis(t *testing.T) sharedSettings {
 	return sharedSettings{Driver: "redis", URL: redisURL, Prefix: prefix}
 }
 
-// A service is what runs as several processes, with Grantex before it.
+// A service runs as several processes, which Grantex delivers to.
 type service struct {
 	t         *testing.T
 	shared    *shared
@@ -158,25 +157,25 @@ func (s *service) victim() *process { return s.processes[0] }
 
 func (s *service) survivors() []*process { return s.processes[1:] }
 
-// stop lets the survivors end, which fails where a race was detected in one.
+// stop ends the survivors, which fails if the race detector found a race in one.
 func (s *service) stop() {
 	s.t.Helper()
 	for _, p := range s.survivors() {
 		p.stdin.Close()
 		late := p.killIn(patience)
-		require.NoError(s.t, p.wait(), "process %s ended badly", p.name)
+		require.NoError(s.t, p.wait(), "process %s failed", p.name)
 		late.Stop()
 	}
 }
 
-// A process is a replica that runs.
+// A process is a running replica.
 type process struct {
 	name   string
 	url    *url.URL
 	cmd    *exec.Cmd
 	stdin  io.Closer
 	stdout *bufio.Scanner
-	stderr bytes.Buffer // to be read when it has ended
+	stderr bytes.Buffer // must only be read after the process has ended
 	killed atomic.Bool
 	wait   func() error
 }
@@ -205,7 +204,7 @@ func startProcess(t *testing.T, settings replicaSettings) *process {
 		}
 	})
 	late := p.killIn(patience)
-	require.True(t, p.stdout.Scan(), "process %s does not listen", p.name)
+	require.True(t, p.stdout.Scan(), "process %s doesn't listen", p.name)
 	late.Stop()
 	p.url, err = sender.ParseURL("http://" + p.stdout.Text())
 	require.NoError(t, err)
@@ -221,9 +220,8 @@ func tail(text string) string {
 	return text[max(0, len(text)-most):]
 }
 
-// killStuck kills the process when as many handlers as should are stuck, and
-// returns the place of each by the event. It returns fewer if the process ends
-// before that.
+// killStuck kills the process when enough handlers are stuck, and returns the place of
+// each by event. It returns fewer if the process ends before that.
 func (p *process) killStuck(want int) map[string]string {
 	stuck := make(map[string]string)
 	for len(stuck) < want && p.stdout.Scan() {
@@ -237,7 +235,7 @@ func (p *process) killStuck(want int) map[string]string {
 	return stuck
 }
 
-// A parcel is an event with the processes that it has to be sent to, at once.
+// A parcel is an event with the processes that it must be sent to at once.
 type parcel struct {
 	id   string
 	body []byte
@@ -256,7 +254,7 @@ func (s *service) parcels(n int) []parcel {
 	parcels := make([]parcel, n)
 	for i := range parcels {
 		p := newParcel(s.t, fate(i))
-		first := i % len(s.processes) // so that none is ahead of the others
+		first := i % len(s.processes) // so no process is ahead of the others
 		p.to = append(slices.Clone(s.processes[first:]), s.processes[:first]...)
 		parcels[i] = p
 		s.events = append(s.events, p.id)
@@ -288,7 +286,7 @@ func (s *service) deliver(parcels []parcel, toGetStuck int) (stuck map[string]st
 		asked <- stuck
 	}()
 	due := s.attempt(slices.Clone(parcels))
-	require.True(s.t, s.victim().killed.Load(), "there were never %d handlers stuck in the process that was to be killed", toGetStuck)
+	require.True(s.t, s.victim().killed.Load(), "there were never %d stuck handlers in the process to kill", toGetStuck)
 	for n := 1; n < sender.MaxAttempts && len(due) > 0; n++ {
 		time.Sleep(retryGap)
 		s.redirect(due)
@@ -296,14 +294,14 @@ func (s *service) deliver(parcels []parcel, toGetStuck int) (stuck map[string]st
 	}
 	stuck = <-asked
 	if len(due) > 0 {
-		s.t.Fatalf("%d events were not acknowledged in %d attempts, %s among them; answers %v", len(due), sender.MaxAttempts, due[0].id, s.answers)
+		s.t.Fatalf("%d events weren't acknowledged in %d attempts, for example %s; responses %v", len(due), sender.MaxAttempts, due[0].id, s.answers)
 	}
 	return stuck
 }
 
-// askFor sends what was stuck in the killed process to a survivor, again and
-// again, until it is acknowledged. All other attempts come after the leases, and
-// would not show if one ended too soon.
+// askFor sends the events that were stuck in the killed process to a survivor until
+// they're acknowledged. All other attempts come after the leases, and wouldn't show
+// whether one ended too soon.
 func (s *service) askFor(stuck map[string]string, parcels []parcel) {
 	due := slices.DeleteFunc(parcels, func(p parcel) bool { return stuck[p.id] == "" })
 	for i := range due {
@@ -314,7 +312,7 @@ func (s *service) askFor(stuck map[string]string, parcels []parcel) {
 	}
 }
 
-// redirect sends to the survivors what the killed process did not acknowledge.
+// redirect sends the events that the killed process didn't acknowledge to the survivors.
 func (s *service) redirect(due []parcel) {
 	for i, p := range due {
 		for j, to := range p.to {
@@ -325,7 +323,7 @@ func (s *service) redirect(due []parcel) {
 	}
 }
 
-// attempt sends all parcels and returns what has to be sent again.
+// attempt sends all parcels and returns those that must be sent again.
 func (s *service) attempt(due []parcel) (left []parcel) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, eventsAtOnce)
@@ -340,7 +338,7 @@ func (s *service) attempt(due []parcel) (left []parcel) {
 	return slices.DeleteFunc(due, func(p parcel) bool { return len(p.to) == 0 })
 }
 
-// sendAtOnce returns who did not acknowledge the parcel.
+// sendAtOnce returns the processes that didn't acknowledge the parcel.
 func (s *service) sendAtOnce(p parcel) (next []*process) {
 	acknowledged := make([]bool, len(p.to))
 	var wg sync.WaitGroup
@@ -357,7 +355,7 @@ func (s *service) sendAtOnce(p parcel) (next []*process) {
 }
 
 func (s *service) send(p parcel, to *process) (acknowledged bool) {
-	if to.killed.Load() { // and its port may be somebody else's by now
+	if to.killed.Load() { // and another process may have its port by now
 		s.count(killedBefore)
 		return false
 	}
@@ -367,7 +365,7 @@ func (s *service) send(p parcel, to *process) (acknowledged bool) {
 		s.count(killedMeanwhile)
 		return false
 	case err != nil:
-		s.t.Errorf("%s to process %s, which was not killed: %v", p.id, to.name, err)
+		s.t.Errorf("%s to process %s, which wasn't killed: %v", p.id, to.name, err)
 		return false
 	}
 	s.count(fmt.Sprint(status, " ", text))
@@ -376,12 +374,12 @@ func (s *service) send(p parcel, to *process) (acknowledged bool) {
 		s.checkEffect(p.id, to)
 	case http.StatusConflict, http.StatusInternalServerError, http.StatusServiceUnavailable:
 	default:
-		s.t.Errorf("%s to process %s: answer %d %s", p.id, to.name, status, text)
+		s.t.Errorf("%s to process %s: response %d %s", p.id, to.name, status, text)
 	}
 	return status == http.StatusOK
 }
 
-// post sends what Grantex would, with keep-alive and in chunks.
+// post sends a request as Grantex would, with keep-alive and in chunks.
 func (s *service) post(p parcel, to *process) (status int, text string, err error) {
 	d := sender.Parcel{URL: to.url, Secret: replicaSecret, Body: p.body}
 	resp, err := s.client.Do(&http.Request{
@@ -405,16 +403,16 @@ func (s *service) count(answer string) {
 	s.answers[answer]++
 }
 
-// checkEffect fails the test if an event was acknowledged whose effect is not
-// there: Grantex never sends it again.
+// checkEffect fails the test if an event was acknowledged but has no effect, since
+// Grantex would never send it again.
 func (s *service) checkEffect(event string, by *process) {
 	deeds, err := s.shared.ledger.of(s.t.Context(), event)
 	if err != nil || len(deeds) == 0 {
-		s.t.Errorf("%s was acknowledged by process %s without its effect being there (%v)", event, by.name, err)
+		s.t.Errorf("process %s acknowledged %s, which has no effect (%v)", by.name, event, err)
 	}
 }
 
-// deeds returns what was done about each event, the earliest first.
+// deeds returns what was done about each event, earliest first.
 func (s *service) deeds() map[string][]deed {
 	all := make(map[string][]deed)
 	for _, event := range s.events {
@@ -427,26 +425,26 @@ func (s *service) deeds() map[string][]deed {
 	return all
 }
 
-// requireStuck makes sure of what became of the handlers that were killed where
-// they were stuck, each of which has tried what the test is about.
+// requireStuck checks the effects of the handlers that were killed while they were
+// stuck. Each of them has tried what the test is about.
 func requireStuck(t *testing.T, deeds map[string][]deed, stuck map[string]string, victim string, tx bool) {
 	t.Helper()
 	for event, place := range stuck {
 		made := deeds[event]
 		if place != stuckAfter {
-			require.NotEqual(t, victim, made[0].Replica, "killed %s, but it is there: %+v", place, made)
+			require.NotEqual(t, victim, made[0].Replica, "killed %s, but the effect is there: %+v", place, made)
 			continue
 		}
 		require.Equal(t, victim, made[0].Replica, "killed %s, but the effect is gone: %+v", place, made)
 		if !tx {
-			require.Len(t, made, 2, "killed %s, so nobody can know that it was handled: %+v", place, made)
+			require.Len(t, made, 2, "killed %s, so the event must be handled again: %+v", place, made)
 		}
 	}
 }
 
-// requireOnce makes sure that each event had its effect once. Without Tx it may
-// have it again if the process was killed that made it, since that could not say
-// so, and when the lease of its claim is over. It returns how many had.
+// requireOnce checks that each event had its effect once. Without Tx an event may have
+// it again after its lease, if the process that created the effect was killed before it
+// could record that. requireOnce returns how many events had.
 func requireOnce(t *testing.T, deeds map[string][]deed, victim string, tx bool) (repeats int) {
 	t.Helper()
 	for event, made := range deeds {

@@ -20,27 +20,27 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// The servers are named by variables that no application has, so that a test
-// never meets a database that somebody needs.
+// The servers are named by variables that applications don't use, so a test never
+// touches a database that matters.
 var (
 	postgresURL = cmp.Or(os.Getenv("GRANTEXHOOK_TEST_POSTGRES"), "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable")
 	redisURL    = cmp.Or(os.Getenv("GRANTEXHOOK_TEST_REDIS"), "redis://127.0.0.1:6379/0")
 )
 
-// absent skips the test, or fails it where a server has to be there.
+// absent skips the test, or fails it in CI, where the servers must be running.
 func absent(t testing.TB, what, variable string, err error) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatalf("no %s answers, and CI is set: %v", what, err)
+		t.Fatalf("no %s responds, and CI is set: %v", what, err)
 	}
-	t.Skipf("no %s answers; start one, or name one in %s: %v", what, variable, err)
+	t.Skipf("no %s responds; start one, or set %s to its URL: %v", what, variable, err)
 }
 
-// randomName is fit for a schema, a table and the prefix of a key.
+// randomName returns a name that suits a schema, a table and the prefix of a key.
 func randomName() string { return "grantexhook_" + strings.ToLower(rand.Text()[:12]) }
 
-// postgres returns the URL of a new schema, which goes away after the test.
-// Settings are those of the server for a connection.
+// postgres returns the URL of a new schema, which is dropped after the test. settings
+// are the server's settings for a connection.
 func postgres(t testing.TB, settings map[string]string) string {
 	t.Helper()
 	schema := randomName()
@@ -62,7 +62,7 @@ func postgres(t testing.TB, settings map[string]string) string {
 	for name, value := range settings {
 		q.Set(name, value)
 	}
-	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx does not decode the plus
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx doesn't decode the plus
 	return u.String()
 }
 
@@ -74,7 +74,7 @@ func openPostgres(t testing.TB, url string) *sql.DB {
 	return db
 }
 
-// sqliteDSN is the one that the documentation gives.
+// sqliteDSN returns the DSN that the documentation gives.
 func sqliteDSN(path string) string {
 	return "file:" + filepath.ToSlash(path) + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 }
@@ -94,7 +94,7 @@ func execSQL(t testing.TB, db *sql.DB, statement string, args ...any) {
 	require.NoError(t, err)
 }
 
-// sendWire writes a request to a server and returns the status of the answer.
+// sendWire writes a request to a server and returns the status of the response.
 func sendWire(t testing.TB, addr string, wire []byte) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

@@ -77,7 +77,7 @@ func TestVanishedWhileWaiting(t *testing.T) {
 			require.ErrorIs(t, v.other.Tx(t.Context(), "evt_1", func(*sql.Tx) error {
 				wg.Go(func() {
 					if err := v.Tx(ctx, "evt_1", func(*sql.Tx) error { return nil }); err == nil {
-						t.Error("the machine got an answer, although its packets were dropped")
+						t.Error("the machine got a response, although its packets were dropped")
 					}
 				})
 				v.waitFor(t, "wait_event_type = 'Lock' AND query LIKE '%INSERT INTO \"grantexhook_events\"%'")
@@ -109,7 +109,7 @@ func TestVanishedInASweep(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, _, err := v.Claim(ctx, "evt_2", time.Minute); err == nil {
-			t.Error("the machine got an answer, although its packets were dropped")
+			t.Error("the machine got a response, although its packets were dropped")
 		}
 	})
 	v.waitFor(t, "wait_event = 'PgSleep' AND query LIKE '%DELETE FROM \"grantexhook_events\"%'")
@@ -137,7 +137,7 @@ func TestVanishedInMigrate(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := v.Migrate(ctx); err == nil {
-			t.Error("the machine got an answer, although its packets were dropped")
+			t.Error("the machine got a response, although its packets were dropped")
 		}
 	})
 	v.waitFor(t, "wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%\"grantexhook_events\"%'")
