@@ -148,7 +148,7 @@ var oddEvents = []struct{ name, eventType, body string }{
 	{"unknown type with a space", "grant.created ", `{"id":"i","type":"grant.created ","data":{"grantId":"g"}}`},
 }
 
-// TestOddJSON checks that every way to write an event is recognized, also those that
+// TestOddJSON checks that every way to write an event is recognized, including those that
 // Grantex doesn't use today and those that look like another type.
 func TestOddJSON(t *testing.T) {
 	for _, test := range oddEvents {
@@ -189,7 +189,7 @@ var malformedText = regexp.MustCompile(`^grantexhook: malformed event: (the body
 	`(the body|id|type|createdAt|data(\.[A-Za-z]+)*): (object|array|string|number|bool|null), ` +
 	`(object|array|string|int|bool|time\.Time|grantexhook_test\.[a-z]+) wanted)$`)
 
-// FuzzDispatch checks that a Dispatcher handles a body exactly if encoding/json decodes
+// FuzzDispatch checks that a Dispatcher handles a body if and only if encoding/json decodes
 // it to an event with an id, a type and an object as data.
 func FuzzDispatch(f *testing.F) {
 	for _, c := range capture.All() {
@@ -244,7 +244,7 @@ func FuzzDispatch(f *testing.F) {
 	})
 }
 
-// plainly returns the event in body as one who decodes twice finds it, or nil.
+// plainly returns the event in body, found by decoding twice, or nil.
 func plainly(body []byte) any {
 	var raw struct {
 		ID, Type  string

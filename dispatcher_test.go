@@ -55,7 +55,7 @@ type storeCall struct {
 type spyStore struct {
 	grantexhook.MemoryStore
 	claimErr, doneErr, releaseErr error
-	claiming, settling            time.Duration // before the answer, unless the context ends
+	claiming, settling            time.Duration // before the response, unless the context ends
 
 	mu    sync.Mutex
 	calls []storeCall
@@ -420,7 +420,7 @@ func TestDispatchInFlight(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, first.Dispatch(t.Context(), createdEvent))
-	require.NoError(t, second.Dispatch(t.Context(), createdEvent), "what one has handled the other need not")
+	require.NoError(t, second.Dispatch(t.Context(), createdEvent), "an event that one has handled isn't handled by the other")
 }
 
 // A handler that ends its goroutine hasn't handled the event.
@@ -549,7 +549,7 @@ func TestTimeGiven(t *testing.T) {
 				}
 				require.NoError(t, test.via(ctx, t, &d))
 				require.Equal(t, test.want, left)
-				require.ErrorIs(t, given.Err(), context.Canceled, "what the handler left behind must end")
+				require.ErrorIs(t, given.Err(), context.Canceled, "the goroutine that the handler left behind must end")
 				require.Equal(t, "Claim Done", store.methods())
 				require.Equal(t, test.want, store.calls[0].left, "Claim must end in time as well")
 				require.Equal(t, test.lease, store.calls[0].time)

@@ -12,7 +12,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// send writes a request to a server and returns the status of the answer.
+// send writes a request to a server and returns the status of the response.
 func send(t testing.TB, addr string, wire []byte) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

@@ -150,7 +150,7 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-func TestMiddlewareRefuses(t *testing.T) {
+func TestMiddlewareRejects(t *testing.T) {
 	now := time.Now()
 	large := bytes.Repeat([]byte("a"), 1001)
 	tests := []struct {
@@ -206,9 +206,9 @@ func TestMiddlewareRefuses(t *testing.T) {
 	}
 }
 
-// TestMiddlewareRefusesByTheHeadersAlone checks that the body isn't read if the
+// TestMiddlewareRejectsByTheHeadersAlone checks that the body isn't read if the
 // headers already rule the request out, and that the log says why.
-func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
+func TestMiddlewareRejectsByTheHeadersAlone(t *testing.T) {
 	now := time.Now()
 	const sig, v2, ts = grantexhook.HeaderSignature, grantexhook.HeaderSignatureV2, grantexhook.HeaderTimestamp
 	right := signed(secret, now)
@@ -249,8 +249,8 @@ func TestMiddlewareRefusesByTheHeadersAlone(t *testing.T) {
 	require.ErrorContains(t, rec.refused[0].err, "bad signature: X-Grantex-Signature is malformed")
 }
 
-// TestMiddlewareLogsARefusal checks the whole log line and the whole response.
-func TestMiddlewareLogsARefusal(t *testing.T) {
+// TestMiddlewareLogsARejection checks the whole log line and the whole response.
+func TestMiddlewareLogsARejection(t *testing.T) {
 	long := strings.Repeat("é", 300)
 	for path, want := range map[string]string{
 		"/hook?token=hidden":         "/hook",
@@ -484,12 +484,12 @@ func chunk(body []byte) string { return fmt.Sprintf("%x\r\n%s\r\n", len(body), b
 
 const lastChunk = "0\r\n\r\n"
 
-func TestMiddlewareAnswersBeforeTheBody(t *testing.T) {
+func TestMiddlewareRespondsBeforeTheBody(t *testing.T) {
 	tests := []struct {
 		name   string
 		sent   func() string
 		status int
-		want   time.Duration // until the answer
+		want   time.Duration // until the response
 	}{
 		{"no body yet", func() string { return head(http.Header{}) }, 401, 500 * time.Millisecond},
 		{"half a chunk", func() string { return head(http.Header{}) + "100\r\nabc" }, 401, 500 * time.Millisecond},
@@ -680,7 +680,7 @@ type halfClosed struct {
 
 func (c *halfClosed) Read(p []byte) (int, error) { return c.sent.Read(p) }
 
-func TestMiddlewareAnswersABrokenOffBody(t *testing.T) {
+func TestMiddlewareRespondsToABrokenOffBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := newReceiver(t, secret, grantexhook.Options{})
 		sent := head(signed(secret, time.Now())) + chunk(payload[:50])
@@ -791,8 +791,8 @@ func TestMiddlewareKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// TestMiddlewareClosesWhatItCannotDrain checks that a connection is closed exactly if
-// its body is too large to drain.
+// TestMiddlewareClosesWhatItCannotDrain checks that a connection is closed if its
+// body is too large to drain, and only then.
 func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
 	const most = 4 << 20
 	for size, closed := range map[int]bool{most: false, most + 1: true, 9 << 20: true} {
@@ -813,7 +813,7 @@ func TestMiddlewareClosesWhatItCannotDrain(t *testing.T) {
 }
 
 // TestMiddlewareLingers checks that a sender whose body didn't end has time to read
-// the response, also if the ResponseWriter is wrapped.
+// the response, even if the ResponseWriter is wrapped.
 func TestMiddlewareLingers(t *testing.T) {
 	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 		"Server":  func(w http.ResponseWriter) http.ResponseWriter { return w },

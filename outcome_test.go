@@ -26,7 +26,7 @@ import (
 	"grantex.dev/grantexhook/internal/capture"
 )
 
-// A traced is what Trace was called with for one event.
+// A traced holds the arguments of Trace and the outcome for one event.
 type traced struct {
 	id, eventType string
 	createdAt     time.Time

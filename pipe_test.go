@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A pipeListener accepts connections in memory, so that a real server and its
+// A pipeListener accepts connections in memory, so a real server and its
 // deadlines run on the clock of a synctest bubble.
 type pipeListener struct {
 	conns chan net.Conn

@@ -21,8 +21,8 @@ import (
 var scheduleSeed = flag.Uint64("schedule", 0, "the seed of TestRandomSchedules; at random if 0")
 
 // TestRandomSchedules lets attempts at one event overlap in every way, with
-// handlers that fail in every way and a Store that fails now and then. No attempt may
-// be answered as handled before the event is, and a last attempt must find it handled
+// handlers that fail in every way and a Store that fails now and then. An attempt may
+// get a 200 only once the event is handled, and a last attempt must find it handled
 // or handle it.
 func TestRandomSchedules(t *testing.T) {
 	seed := *scheduleSeed
@@ -173,7 +173,7 @@ type schedule struct {
 	handlings []*handling
 	succeeded bool // some call of the handler has returned nil
 	settled   bool // and the Store knows
-	active    int  // attempts that are under way
+	active    int  // attempts in flight
 	lastEnd   time.Time
 }
 
@@ -202,7 +202,7 @@ func (s *schedule) run() {
 	wg.Wait()
 	time.Sleep(10 * time.Minute) // every lease has expired
 	if status := s.attempt(planned{end: "nil"}); status != http.StatusOK || !s.succeeded {
-		s.Errorf("the last attempt was answered %d; has a handler succeeded? %t", status, s.succeeded)
+		s.Errorf("the last attempt got %d; has a handler succeeded? %t", status, s.succeeded)
 	}
 	if s.Failed() {
 		for _, p := range s.attempts {
@@ -235,7 +235,7 @@ func (s *schedule) begin(p planned) *handling {
 	}
 	for _, h := range s.handlings {
 		if !h.ended && time.Now().Before(h.expiry) {
-			s.Errorf("the event is handled while another handler has the right to it, in %v", p)
+			s.Errorf("the event is handled while another handler holds its claim, in %v", p)
 		}
 	}
 	given := 9 * time.Second
@@ -247,7 +247,7 @@ func (s *schedule) begin(p planned) *handling {
 	return h
 }
 
-// attempt delivers the event once and checks the answer.
+// attempt delivers the event once and checks the response.
 func (s *schedule) attempt(p planned) (status int) {
 	ctx, cancel := context.WithCancel(context.WithValue(s.Context(), ctxKey{}, p))
 	defer cancel()
@@ -277,13 +277,13 @@ func (s *schedule) attempt(p planned) (status int) {
 // check is called after the response to an attempt.
 func (s *schedule) check(p planned, status int, overlaps bool) {
 	if !slices.Contains([]int{0, 200, 409, 500, 503}, status) {
-		s.Errorf("the answer is %d, in %v", status, p)
+		s.Errorf("the status is %d, in %v", status, p)
 	}
 	if status == http.StatusOK && !s.succeeded {
-		s.Errorf("the answer is 200 before a handler has succeeded, in %v", p)
+		s.Errorf("the status is 200 before a handler has succeeded, in %v", p)
 	}
 	if status == http.StatusConflict && !s.faults && !overlaps {
-		s.Errorf("the answer is 409 though no other attempt is under way, in %v", p)
+		s.Errorf("the status is 409 although no other attempt is in flight, in %v", p)
 	}
 	if status == http.StatusOK && p.settle != lost {
 		s.settled = true

@@ -100,7 +100,7 @@ func TestSecretDecodes(t *testing.T) {
 }
 
 // An encoded Secret must not be accepted as a secret when it is read again.
-func TestSecretPlaceholderIsRefused(t *testing.T) {
+func TestSecretPlaceholderIsRejected(t *testing.T) {
 	text, err := json.Marshal(holder{S: secret})
 	require.NoError(t, err)
 	var h holder

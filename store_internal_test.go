@@ -27,7 +27,7 @@ func remembered(t *testing.T, s *MemoryStore) int {
 				n++
 			}
 		}
-		require.Equal(t, 1, n, "times that %s is in its queue", id)
+		require.Equal(t, 1, n, "how often %s is in its queue", id)
 	}
 	return len(s.entries)
 }

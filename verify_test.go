@@ -454,7 +454,7 @@ func TestVerifyAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestNewVerifierRefuses(t *testing.T) {
+func TestNewVerifierRejects(t *testing.T) {
 	tests := []struct {
 		name   string
 		secret string
@@ -573,7 +573,7 @@ func underFIPS(t *testing.T, mode string) bool {
 	return false
 }
 
-func TestFIPSRefusesAShortSecret(t *testing.T) {
+func TestFIPSRejectsAShortSecret(t *testing.T) {
 	t.Parallel() // it waits for a process
 	if !underFIPS(t, "only") {
 		return

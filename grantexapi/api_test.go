@@ -52,7 +52,7 @@ func exchanges(t testing.TB) (all []exchange, named map[string]exchange) {
 	return all, named
 }
 
-// ServeHTTP answers as the real API did.
+// ServeHTTP responds as the real API did.
 func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	for _, kv := range e.Response.Headers {
 		w.Header().Set(kv[0], kv[1])
@@ -71,7 +71,7 @@ func (e exchange) apiKey() string {
 	return "none"
 }
 
-// says answers with a status and a body.
+// says responds with a status and a body.
 func says(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -90,7 +90,7 @@ func cut(status int, body string) http.HandlerFunc {
 	}
 }
 
-// raw answers with these bytes and closes the connection.
+// raw responds with these bytes and closes the connection.
 func raw(answer string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -110,7 +110,7 @@ type api struct {
 	bodies []string
 }
 
-// newAPI starts a server that answers each request with the next handler, and with the
+// newAPI starts a server that handles each request with the next handler, and with the
 // last from then on.
 func newAPI(t testing.TB, handlers ...http.Handler) *api {
 	t.Helper()

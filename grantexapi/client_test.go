@@ -21,7 +21,7 @@ import (
 	"grantex.dev/grantexhook/grantexapi"
 )
 
-func TestClientRefusesItsFields(t *testing.T) {
+func TestClientRejectsItsFields(t *testing.T) {
 	tests := []struct {
 		name            string
 		apiKey, baseURL string // SERVER stands for that of the API
@@ -113,9 +113,9 @@ func TestClientHeaders(t *testing.T) {
 	}
 }
 
-// TestClientRefusesAnswers checks that a response of another kind is an error, and never
+// TestClientRejectsResponses checks that a response of another kind is an error, and never
 // an empty list.
-func TestClientRefusesAnswers(t *testing.T) {
+func TestClientRejectsResponses(t *testing.T) {
 	tests := []struct {
 		name   string
 		answer http.HandlerFunc
@@ -159,7 +159,7 @@ func TestClientRefusesAnswers(t *testing.T) {
 	}
 }
 
-func TestClientTakesTheLargestAnswer(t *testing.T) {
+func TestClientTakesTheLargestResponse(t *testing.T) {
 	body := `{"webhooks":[]}`
 	a := newAPI(t, says(200, body+strings.Repeat(" ", 1<<20-len(body))))
 	require.NoError(t, list(t.Context(), a.client()))
@@ -173,8 +173,8 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed = true; return nil }
 
-// TestClientClosesAnswers checks that every response's body is closed.
-func TestClientClosesAnswers(t *testing.T) {
+// TestClientClosesResponses checks that every response's body is closed.
+func TestClientClosesResponses(t *testing.T) {
 	tests := []struct {
 		name     string
 		status   int
@@ -190,8 +190,8 @@ func TestClientClosesAnswers(t *testing.T) {
 		{"other protocol", 101, "", false, false},
 		{"redirect", 302, "", false, false},
 		{"followed redirect", 200, "{}", false, true},
-		{"refused", 404, "{}", false, false},
-		{"refused and breaks off", 503, "{", true, false},
+		{"rejected", 404, "{}", false, false},
+		{"rejected and broken off", 503, "{", true, false},
 	}
 	for _, tt := range tests {
 		for _, call := range everyCall {
@@ -378,9 +378,9 @@ func TestClientTimeout(t *testing.T) {
 	}
 }
 
-// TestClientErrorsHoldNoKey checks the errors of net/http, which may quote a response
+// TestClientErrorsHaveNoKey checks the errors of net/http, which may quote a response
 // that echoes the key.
-func TestClientErrorsHoldNoKey(t *testing.T) {
+func TestClientErrorsHaveNoKey(t *testing.T) {
 	const key = "gx_A.b~c+d/e-9=="
 	a := newAPI(t, raw("HTTP/1.1 200 OK\r\nBearer "+key+"\r\n\r\n"))
 	for _, call := range everyCall {

@@ -20,7 +20,7 @@ import (
 	"grantex.dev/grantexhook/grantexapi"
 )
 
-// pages answers as the API does for a list of n deliveries, to which grow more
+// pages responds as the API does for a list of n deliveries, to which grow more
 // come before each page after the first.
 func pages(n, grow int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +52,7 @@ func TestDeliveriesPages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAPI(t, pages(tt.n, tt.grow))
 			seq := a.client().Deliveries(t.Context(), "wh_1", "")
-			require.Empty(t, a.lines(), "nothing is asked before the loop")
+			require.Empty(t, a.lines(), "there's no call before the loop")
 			for round := range 2 {
 				got, err := collect(seq)
 				require.NoError(t, err)
@@ -91,7 +91,7 @@ func TestDeliveriesError(t *testing.T) {
 	}, a.lines())
 }
 
-// TestDeliveriesGoOn checks that a loop that goes on after an error gets every
+// TestDeliveriesGoOn checks that a loop that continues after an error gets every
 // delivery exactly once.
 func TestDeliveriesGoOn(t *testing.T) {
 	tests := []struct {
@@ -111,7 +111,7 @@ func TestDeliveriesGoOn(t *testing.T) {
 		{"bad delivery among good ones", says(200, `{"deliveries":[{"id":"150"},{"id":""}],"total":250,"page":2}`)},
 		{"too large", says(200, strings.Repeat(" ", 1<<20+1))},
 		{"cut", cut(200, `{"deliveries":[`)},
-		{"no answer", raw("")},
+		{"no response", raw("")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestDeliveriesOverTheLimit(t *testing.T) {
 	})
 }
 
-// goOn returns what a loop gets that goes on after errors, up to ten of them.
+// goOn returns what a loop gets if it continues after errors, up to ten of them.
 func goOn(seq iter.Seq2[grantexapi.Delivery, error]) (all []grantexapi.Delivery, errs []error) {
 	for d, err := range seq {
 		if err == nil {
@@ -245,7 +245,7 @@ func TestDeliveriesEndWithTheirContext(t *testing.T) {
 		underWay bool // or at the first error
 		errs     int
 	}{
-		{"under way", true, 1},
+		{"in flight", true, 1},
 		{"between two requests", false, 2},
 	}
 	for _, tt := range tests {
@@ -296,9 +296,9 @@ func TestDeliveriesGoOnAfterATimeout(t *testing.T) {
 	})
 }
 
-// TestDeliveriesRefusesPages checks that a page other than the one asked for neither
+// TestDeliveriesRejectsPages checks that a page other than the one asked for neither
 // ends the list nor is yielded twice.
-func TestDeliveriesRefusesPages(t *testing.T) {
+func TestDeliveriesRejectsPages(t *testing.T) {
 	tests := []struct{ name, second string }{
 		{"the first again", `"total":101,"page":1`},
 		{"no page", `"total":101`},

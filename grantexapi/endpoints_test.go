@@ -39,7 +39,7 @@ func TestDeleteTakesAnyJSON(t *testing.T) {
 	}
 }
 
-func TestArgumentsAreRefused(t *testing.T) {
+func TestArgumentsAreRejected(t *testing.T) {
 	deliveries := func(c *grantexapi.Client, id string) error {
 		_, err := collect(c.Deliveries(t.Context(), id, ""))
 		return err
@@ -141,7 +141,7 @@ func TestRotateFails(t *testing.T) {
 		{"none at all", known, []http.Handler{named["webhooks-list-empty"]}, 404, "NOT_FOUND", false, false, 1},
 		{"plan limit", known, []http.Handler{named["webhooks-list"], named["create-402-plan-limit"]}, 402, "PLAN_LIMIT_EXCEEDED", false, false, 2},
 		{"rate limit", known, []http.Handler{named["webhooks-list"], named["create-429-plan-bucket"]}, 429, "RATE_LIMIT_EXCEEDED", false, false, 2},
-		{"list refused", known, []http.Handler{named["plan-bucket-list-101"]}, 429, "RATE_LIMIT_EXCEEDED", false, true, 1},
+		{"list rejected", known, []http.Handler{named["plan-bucket-list-101"]}, 429, "RATE_LIMIT_EXCEEDED", false, true, 1},
 		{"proxy", known, []http.Handler{named["webhooks-list"], says(502, "")}, 502, "", true, true, 2},
 	}
 	for _, tt := range tests {

@@ -21,7 +21,7 @@ func refusedBy(t *testing.T, answer http.Handler) *grantexapi.Error {
 	err := list(t.Context(), newAPI(t, answer).client())
 	var refused *grantexapi.Error
 	require.ErrorAs(t, err, &refused)
-	require.Equal(t, refused, err, "as it is, so that its text is the error's")
+	require.Equal(t, refused, err, "as it is, not wrapped")
 	return refused
 }
 
@@ -132,8 +132,8 @@ func TestErrorOtherFields(t *testing.T) {
 	requireLine(t, got.Error())
 }
 
-// TestErrorOfHalfAnAnswer checks that the status survives a response that breaks off.
-func TestErrorOfHalfAnAnswer(t *testing.T) {
+// TestErrorOfHalfAResponse checks that the status survives a response that breaks off.
+func TestErrorOfHalfAResponse(t *testing.T) {
 	got := refusedBy(t, cut(503, "upstream is"))
 	require.Equal(t, 503, got.StatusCode)
 	require.Equal(t, "upstream is", got.Message)

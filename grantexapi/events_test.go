@@ -49,7 +49,7 @@ func stream(parts ...any) http.HandlerFunc {
 	}
 }
 
-// abort breaks the connection off.
+// abort breaks off the connection.
 func abort(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		h(w, r)
@@ -69,8 +69,8 @@ func refuse(status int, body string, headers ...string) http.HandlerFunc {
 
 var tooMany = refuse(429, `{"message":"Too many connections","code":"TOO_MANY_CONNECTIONS"}`)
 
-// A streams is an API in memory that answers each try with the next handler, and
-// refuses the key after the last.
+// A streams is an API in memory that handles each try with the next handler, and
+// rejects the key after the last.
 type streams struct {
 	answers []http.HandlerFunc
 	mu      sync.Mutex
@@ -339,9 +339,9 @@ func TestEventsTooMany(t *testing.T) {
 	})
 }
 
-// TestEventsRefusalWithoutEnd checks that a refusal counts even if its response doesn't
+// TestEventsRejectionWithoutEnd checks that a rejection counts even if its response doesn't
 // end, and isn't taken for silence.
-func TestEventsRefusalWithoutEnd(t *testing.T) {
+func TestEventsRejectionWithoutEnd(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int
@@ -380,8 +380,8 @@ func TestEventsRefusalWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestEventsRefused checks that the API's refusal can be found in an interruption.
-func TestEventsRefused(t *testing.T) {
+// TestEventsRejected checks that the API's error can be found in an interruption.
+func TestEventsRejected(t *testing.T) {
 	for _, err := range newAPI(t, tooMany).client().Events(t.Context()) {
 		requireRefused(t, err, 429, "TOO_MANY_CONNECTIONS")
 		break
@@ -488,7 +488,7 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 	})
 }
 
-// TestEventsBreak checks that a loop that ends at any point leaves no connection behind.
+// TestEventsBreak checks that a loop that ends at any point doesn't leave a connection behind.
 func TestEventsBreak(t *testing.T) {
 	for n := range 4 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -656,9 +656,9 @@ func TestEventsConnections(t *testing.T) {
 	}
 }
 
-// TestEventsCloseRefusals checks that the body of every response is closed, and that the
+// TestEventsCloseRejections checks that the body of every response is closed, and that the
 // context of every request ends.
-func TestEventsCloseRefusals(t *testing.T) {
+func TestEventsCloseRejections(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int
@@ -669,7 +669,7 @@ func TestEventsCloseRefusals(t *testing.T) {
 		{"cut stream", 200, "text/event-stream", "data: {"},
 		{"not a stream", 200, "text/html", "<html>"},
 		{"other protocol", 101, "", ""},
-		{"refused", 401, "application/json", "{}"},
+		{"rejected", 401, "application/json", "{}"},
 		{"busy", 503, "text/html", ""},
 		{"redirect", 307, "", ""},
 	}
@@ -692,7 +692,7 @@ func TestEventsCloseRefusals(t *testing.T) {
 	}
 }
 
-func TestEventsReadRefusalsThroughALimit(t *testing.T) {
+func TestEventsReadRejectionsThroughALimit(t *testing.T) {
 	body := &io.LimitedReader{R: new(endless), N: 4 << 20}
 	c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 503, Body: io.NopCloser(body)}, nil

@@ -307,7 +307,7 @@ func ExampleClient_Events() {
 	// ending the sessions of "grnt_1"
 }
 
-// busyOnce answers the first call with 429.
+// busyOnce responds to the first call with 429.
 func busyOnce(next http.Handler) *httptest.Server {
 	var called atomic.Bool
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

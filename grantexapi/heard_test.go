@@ -20,7 +20,7 @@ import (
 	"grantex.dev/grantexhook/grantexapi"
 )
 
-// A resetter answers GET with an empty list. It reads any other request and closes the
+// A resetter responds to GET with an empty list. It reads any other request and closes the
 // connection without a response.
 type resetter struct {
 	net.Listener
@@ -117,7 +117,7 @@ func TestCreateCannotBeReplayed(t *testing.T) {
 	require.ErrorIs(t, create(t.Context(), c), grantexapi.ErrMaybeCreated)
 	require.Equal(t, http.MethodPost, asked.Method)
 	require.Nil(t, asked.GetBody)
-	require.NotContains(t, asked.Header, "Idempotency-Key", "net/http repeats what has one")
+	require.NotContains(t, asked.Header, "Idempotency-Key", "net/http resends a request that has one")
 	require.NotContains(t, asked.Header, "X-Idempotency-Key")
 }
 

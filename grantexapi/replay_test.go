@@ -21,7 +21,7 @@ func at(t testing.TB, s string) time.Time {
 	return parsed
 }
 
-// replay answers a call as the real API did, and requires that the request is the
+// replay responds to a call as the real API did, and requires that the request is the
 // recorded one.
 func replay(t *testing.T, e exchange, call func(*grantexapi.Client) error) error {
 	t.Helper()
@@ -64,7 +64,7 @@ func TestCreateReplayed(t *testing.T) {
 	}))
 }
 
-func TestCreateRefusedReplayed(t *testing.T) {
+func TestCreateRejectedReplayed(t *testing.T) {
 	tests := []struct {
 		name, url string
 		events    []string
@@ -169,7 +169,7 @@ func TestDeliveriesReplayed(t *testing.T) {
 	}
 }
 
-func TestDeliveriesRefusedReplayed(t *testing.T) {
+func TestDeliveriesRejectedReplayed(t *testing.T) {
 	tests := []struct {
 		name, id string
 		want     int

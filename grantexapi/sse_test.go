@@ -129,8 +129,8 @@ func reference(stream string) (all []string) {
 	return all
 }
 
-// FuzzParser looks for streams that the parser reads otherwise than the reference, or
-// otherwise when they come byte by byte.
+// FuzzParser looks for streams that the parser reads differently from the reference, or
+// differently when they come byte by byte.
 func FuzzParser(f *testing.F) {
 	raw, err := os.ReadFile("testdata/stream.http")
 	require.NoError(f, err)

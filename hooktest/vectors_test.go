@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write testdata/vectors.json")
 
 const vectorsFile = "testdata/vectors.json"
 
-// A vector is a delivery with the result that a verifier should come to. See
+// A vector is a delivery with the result that a verifier should return. See
 // testdata/README.md.
 type vector struct {
 	Name             string      `json:"name"`

@@ -246,7 +246,7 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// TestRetries checks that each of Grantex' attempts falls into a separate bucket, even if
+// TestRetries checks that each of Grantex's attempts falls into a separate bucket, even if
 // it's late.
 func TestRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

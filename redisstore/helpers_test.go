@@ -34,9 +34,9 @@ func options(t testing.TB) *redis.Options {
 	opts.ContextTimeoutEnabled = true
 	if err := ping(*opts); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("no Redis answers at %s: %v", opts.Addr, err)
+			t.Fatalf("no Redis responds at %s: %v", opts.Addr, err)
 		}
-		t.Skipf("no Redis answers at %s (%v); start one with \"redis-server --port 6379\", or set %s to redis://host:port/0", opts.Addr, err, address)
+		t.Skipf("no Redis responds at %s (%v); start one with \"redis-server --port 6379\", or set %s to redis://host:port/0", opts.Addr, err, address)
 	}
 	return opts
 }

@@ -60,7 +60,7 @@ func jobs(t testing.TB, in *inbox) []*rivertype.JobRow {
 	return list.Jobs
 }
 
-func TestHandlerAnswers(t *testing.T) {
+func TestHandlerResponses(t *testing.T) {
 	var log syncBuffer
 	in := newInbox(t, open(t, filepath.Join(t.TempDir(), "inbox.db")), ignore, &riverinbox.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	h := in.Handler(trusted)
@@ -213,7 +213,7 @@ func TestHandlerAtOnce(t *testing.T) {
 
 // The test checks that the response comes after the commit, when the event is visible
 // through another connection.
-func TestHandlerAnswersAfterTheCommit(t *testing.T) {
+func TestHandlerRespondsAfterTheCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	h := newInbox(t, open(t, path), ignore, nil).Handler(trusted)
 	other := open(t, path)

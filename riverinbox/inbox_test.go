@@ -23,7 +23,7 @@ import (
 	"grantex.dev/grantexhook/riverinbox"
 )
 
-func TestNewRefuses(t *testing.T) {
+func TestNewRejects(t *testing.T) {
 	driver := riversqlite.New(open(t, filepath.Join(t.TempDir(), "inbox.db")))
 	tests := []struct {
 		name     string

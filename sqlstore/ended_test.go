@@ -12,7 +12,7 @@ import (
 	"grantex.dev/grantexhook/sqlstore"
 )
 
-// An ending conn belongs to a database that answers a statement at the moment that the
+// An ending conn belongs to a database that responds to a statement just as the
 // context ends. A real database can't be made to do that.
 type ending struct {
 	cancel context.CancelFunc

@@ -54,7 +54,7 @@ func exchanges(t *testing.T) map[string]exchange {
 	return named
 }
 
-// An api answers each call with the recording for its method.
+// An api responds to each call with the recording for its method.
 type api struct {
 	*httptest.Server
 	calls []string // method, path and body
@@ -165,8 +165,8 @@ func TestDeliveriesGoOn(t *testing.T) {
 	})
 }
 
-// TestDeliveriesGiveUp checks that a limit that stays, and what no wait cures, end
-// the command.
+// TestDeliveriesGiveUp checks that a lasting limit, or an error that waiting can't
+// fix, ends the command.
 func TestDeliveriesGiveUp(t *testing.T) {
 	tests := []struct {
 		name   string

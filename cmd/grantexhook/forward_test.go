@@ -20,7 +20,7 @@ import (
 	"grantex.dev/grantexhook"
 )
 
-// A streamAPI has one answer for each connection to the event stream. After the
+// A streamAPI has one response for each connection to the event stream. After the
 // last it rejects the key.
 type streamAPI struct {
 	mu      sync.Mutex
@@ -75,7 +75,7 @@ func stream(parts ...any) http.HandlerFunc {
 	}
 }
 
-// cut breaks the connection off.
+// cut breaks off the connection.
 func cut(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		h(w, r)
@@ -91,7 +91,7 @@ func body(id, eventType string) string {
 
 const keepalive = ": keepalive\n\n"
 
-// forward runs the command in a bubble until the API refuses it or ctx ends.
+// forward runs the command in a bubble until the API rejects it or ctx ends.
 func forward(t *testing.T, ctx context.Context, api, receiver http.Handler, args ...string) result {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -118,7 +118,7 @@ func TestForward(t *testing.T) {
 			sse("evt_4", "agent.created"), "data: hello\n\n", "data: {\"id\":\"evt_5\",\ndata: \"type\":\"grant.revoked\"}\n\n", time.Second,
 		)}}
 		r := forward(t, t.Context(), api, v.Middleware(rec))
-		require.Equal(t, exitFailed, r.status, "the key is refused in the end")
+		require.Equal(t, exitFailed, r.status, "the key is rejected in the end")
 		lines := "{\"id\":\"evt_5\",\n\"type\":\"grant.revoked\"}"
 		require.ElementsMatch(t, []string{body("evt_1", "grant.created"), body("evt_2", "token.issued"), body("evt_3", "grant.revoked"), lines}, rec.bodies)
 		require.Equal(t, 4, strings.Count(r.stdout, "200 delivered"))
@@ -205,7 +205,7 @@ func TestForwardTheRecordedStream(t *testing.T) {
 	require.ElementsMatch(t, want, strings.Split(strings.TrimSpace(r.stdout.String()), "\n"))
 }
 
-// TestForwardConnectsAgain checks the waits, and what is printed about the gap.
+// TestForwardConnectsAgain checks the waits, and the report of the gap.
 func TestForwardConnectsAgain(t *testing.T) {
 	const sec = time.Second
 	tests := []struct {

@@ -174,9 +174,9 @@ func TestMistakeHints(t *testing.T) {
 	require.Len(t, mistakeHints, int(diagnose.V2Changed)+1)
 }
 
-// TestSendPrintsTheAnswer checks that the output shows which delivery was a
+// TestSendPrintsTheResponse checks that the output shows which delivery was a
 // duplicate.
-func TestSendPrintsTheAnswer(t *testing.T) {
+func TestSendPrintsTheResponse(t *testing.T) {
 	v, err := grantexhook.NewVerifier(testSecret, nil)
 	require.NoError(t, err)
 	var d grantexhook.Dispatcher
@@ -190,7 +190,7 @@ func TestSendPrintsTheAnswer(t *testing.T) {
 	require.Contains(t, r.stdout, `"delivered":true,"status":200,"answer":"duplicate",`)
 }
 
-func TestAnswer(t *testing.T) {
+func TestResponse(t *testing.T) {
 	tests := []struct {
 		name    string
 		attempt sender.Attempt
@@ -211,7 +211,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestSendDataLikeGrantex checks that data is written like Grantex writes it.
+// TestSendDataLikeGrantex checks that data is written as Grantex writes it.
 func TestSendDataLikeGrantex(t *testing.T) {
 	rec := &receiver{}
 	server := httptest.NewServer(rec)

@@ -171,7 +171,7 @@ func TestListenShowsTime(t *testing.T) {
 	require.WithinDuration(t, at.Add(time.Minute), sentAt, 20*time.Second)
 }
 
-func TestListenRefuses(t *testing.T) {
+func TestListenRejects(t *testing.T) {
 	const from = `rejected from (?:127\.0\.0\.1|\[::1\]):\d+: `
 	body := []byte(`{"id":"evt_1","type":"grant.revoked","data":{"grantId":"g"}}`)
 	tests := []struct {
@@ -217,7 +217,7 @@ func TestListenWrongPlace(t *testing.T) {
 	l.stderr.find(t, `\n(404 to GET /webhooks/grantex/long[/long]{0,1000}…; )`)
 }
 
-// TestListenOddPath checks that the command prints a URL that works when it's pasted.
+// TestListenOddPath checks that the command prints a URL that can be pasted.
 func TestListenOddPath(t *testing.T) {
 	l := listen(t, testSecret, "-path", "/a b\u202e\x9b")
 	require.True(t, strings.HasSuffix(l.url, "/a%20b%E2%80%AE%9B"), l.url)

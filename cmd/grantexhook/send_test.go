@@ -56,7 +56,7 @@ func TestSend(t *testing.T) {
 		{"json", nil, "", "-id evt_1 -json grant.revoked", exitDone, 1, 0},
 		{"data", nil, `{"a": "<b>"}`, "-id evt_1 -data - x.y", exitDone, 1, 0},
 		{"data-no-object", nil, `[]`, "-id evt_1 -data - x.y", exitUsage, 0, 0},
-		{"refused", []int{401}, "", "-id evt_1 grant.created", exitFailed, 1, 0},
+		{"rejected", []int{401}, "", "-id evt_1 grant.created", exitFailed, 1, 0},
 		{"wrong-path", []int{404}, "", "-id evt_1 grant.created", exitFailed, 1, 0},
 		{"redirected", []int{307}, "", "-id evt_1 grant.created", exitFailed, 1, 0},
 		{"failed", []int{500}, "", "-id evt_1 -json grant.created", exitFailed, 1, 0},

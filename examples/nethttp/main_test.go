@@ -65,7 +65,7 @@ func TestHandler(t *testing.T) {
 			require.NoError(t, report[0].Err)
 			require.Equal(t, tt.status, report[0].Status)
 			require.Contains(t, logged.String(), tt.log)
-			require.LessOrEqual(t, bytes.Count(logged.Bytes(), []byte("\n")), 1, "lines of the log")
+			require.LessOrEqual(t, bytes.Count(logged.Bytes(), []byte("\n")), 1, "log lines")
 			require.Equal(t, tt.log == "", logged.Len() == 0, logged.String())
 		})
 	}

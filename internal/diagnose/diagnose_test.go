@@ -65,7 +65,7 @@ func inUTF16(text string, order binary.ByteOrder) string {
 	return b.String()
 }
 
-// An example is a mistake, or several, in what is verified.
+// An example is a delivery with a mistake, or several.
 type example struct {
 	name   string
 	signed string // by Grantex
@@ -73,7 +73,7 @@ type example struct {
 	want   []string
 }
 
-// secretExamples have something else in the secret's place.
+// secretExamples have a mistake in the secret.
 func secretExamples() []example {
 	const s = testSecret
 	const isBase64 = "the secret is the base64 of the right one, like the data of a Kubernetes Secret"
@@ -145,7 +145,7 @@ func indented(t *testing.T, text, indent string) string {
 	return b.String()
 }
 
-// bodyExamples have another body than the one that was signed.
+// bodyExamples have a body other than the signed one.
 func bodyExamples(t *testing.T) []example {
 	const b, mark = testBody, "\uFEFF"
 	const (
@@ -205,7 +205,7 @@ func TestExplainBodies(t *testing.T) {
 	}
 }
 
-// TestExplainPairs checks that what is named is true where both are wrong: every
+// TestExplainPairs checks that the mistakes are right if both are wrong: every
 // single mistake in the secret with every single mistake in the body.
 func TestExplainPairs(t *testing.T) {
 	for _, body := range bodyExamples(t) {
@@ -233,7 +233,7 @@ func TestExplainTogether(t *testing.T) {
 
 func TestExplainFindsNothing(t *testing.T) {
 	require.Empty(t, diagnose.Explain(signed(testBody), []byte(testBody), "another"))
-	require.Empty(t, diagnose.Explain(signed(testBody), []byte(testBody), testSecret), "it's right")
+	require.Empty(t, diagnose.Explain(signed(testBody), []byte(testBody), testSecret), "the body is right")
 	require.Empty(t, diagnose.Explain(http.Header{}, nil, ""))
 	require.Empty(t, diagnose.Explain(signed(strings.ReplaceAll(testBody, "é", "Ã©")), []byte(testBody), testSecret), "the body isn't Latin-1")
 }
@@ -271,7 +271,7 @@ func TestExplainIsBounded(t *testing.T) {
 			diagnose.Explain(tt.header, []byte(tt.body), tt.secret)
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
-			require.Less(t, took, 10*time.Second, "which is far more than it takes on a slow machine")
+			require.Less(t, took, 10*time.Second, "far more than it takes on a slow machine")
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(128<<20))
 		})
 	}

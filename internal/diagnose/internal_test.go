@@ -55,7 +55,7 @@ func TestSecretsAreFew(t *testing.T) {
 	require.True(t, slices.IsSortedFunc(all, func(a, b guess) int { return len(a.mistakes) - len(b.mistakes) }), "those with few mistakes come first")
 }
 
-// TestIndentedSize checks that the bound is one, wherever the depth is.
+// TestIndentedSize checks that the size is never underestimated, wherever the depth is.
 func TestIndentedSize(t *testing.T) {
 	deep := strings.Repeat("[", 50) + "[]" + strings.Repeat(",1", 500) + strings.Repeat("]", 50)
 	for _, body := range []string{deep, `["\"",` + deep + `]`, `["\\",` + deep + `]`, `{"a":{},"b":` + deep + `}`} {

@@ -43,14 +43,14 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
-func TestParseRequestRefuses(t *testing.T) {
+func TestParseRequestRejects(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"nothing", "", "no empty line"},
 		{"no end of the head", "POST / HTTP/1.1\r\na: b", "no empty line"},
 		{"a body alone", `{"id":"evt_1"}` + "\n\n", "not a header"},
 		{"no colon", "POST / HTTP/1.1\r\nab\r\n\r\n", "not a header"},
 		{"the response instead of the body", "> POST / HTTP/2\n> a: b\n>\n} [2 bytes data]\n< HTTP/2 200\n<\nhandled", "a response follows the headers"},
-		{"length is no number", "Content-Length: x\r\n\r\n", "not a number"},
+		{"length is not a number", "Content-Length: x\r\n\r\n", "not a number"},
 		{"length below zero", "Content-Length: -1\r\n\r\n", "not a number"},
 		{"too short", "Content-Length: 3\r\n\r\nab", "has 2 bytes, but its Content-Length is 3"},
 		{"cut in a chunk", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc", "broken after 3 bytes"},

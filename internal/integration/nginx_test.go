@@ -35,12 +35,12 @@ type delivery struct {
 // A postFunc posts a delivery and returns the status of the response.
 type postFunc func(delivery) (int, error)
 
-// TestRefusalArrives checks that the sender of a rejected delivery gets the response
+// TestRejectionArrives checks that the sender of a rejected delivery gets the response
 // even if the body is larger than the middleware reads. If the connection were
 // closed with bytes unread, it would be reset, and the response could be lost.
 //
 // It isn't parallel, since it depends on how fast bodies are sent.
-func TestRefusalArrives(t *testing.T) {
+func TestRejectionArrives(t *testing.T) {
 	skipIfShort(t)
 	backend := refusing(t)
 	proxied := startNginx(t, backend)
@@ -63,10 +63,10 @@ func TestRefusalArrives(t *testing.T) {
 	}
 }
 
-// TestRefusalArrivesAtSlowSenders checks the same for bodies that are still being
+// TestRejectionArrivesAtSlowSenders checks the same for bodies that are still being
 // sent when the server stops reading, after half a second. It keeps the connection for
 // another half.
-func TestRefusalArrivesAtSlowSenders(t *testing.T) {
+func TestRejectionArrivesAtSlowSenders(t *testing.T) {
 	requireArrives(t, writeFirst(refusing(t), 700*time.Millisecond), 100, 300<<10)
 }
 

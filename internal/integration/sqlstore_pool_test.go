@@ -50,6 +50,6 @@ func TestStoreOfAPool(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT event) FROM effects").Scan(&rows, &events))
 		require.Equal(t, 4, rows)
 		require.Equal(t, 4, events)
-		require.Zero(t, pool.Stat().AcquiredConns(), "connections that the Store keeps from the rest of the program")
+		require.Zero(t, pool.Stat().AcquiredConns(), "connections that the rest of the program can't use because of the Store")
 	})
 }

@@ -79,7 +79,7 @@ type escaping struct{}
 
 func (escaping) MarshalJSON() ([]byte, error) { return []byte(`"\u00e9\u003c\/"`), nil }
 
-func TestBodyRefuses(t *testing.T) {
+func TestBodyRejects(t *testing.T) {
 	tests := []struct {
 		name string
 		data any
@@ -107,7 +107,7 @@ func FuzzBody(f *testing.F) {
 		require.True(t, utf8.Valid(body))
 		var got grantexhook.Event[map[string]string]
 		require.NoError(t, json.Unmarshal(body, &got))
-		require.Equal(t, string([]rune(text)), got.Data["a"], "bytes that are not UTF-8 become U+FFFD")
+		require.Equal(t, string([]rune(text)), got.Data["a"], "bytes that aren't UTF-8 become U+FFFD")
 	})
 }
 

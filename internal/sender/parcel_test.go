@@ -22,7 +22,7 @@ import (
 // A server handles the other end of a connection.
 type server func(net.Conn)
 
-// answering reads the request and answers with the text.
+// answering reads the request and responds with the text.
 func answering(text string) server {
 	return func(c net.Conn) {
 		readRequest(c)
@@ -125,7 +125,7 @@ func TestSoonest(t *testing.T) {
 	})
 }
 
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	tests := []struct {
 		name      string
 		answer    string
@@ -143,9 +143,9 @@ func TestAnswers(t *testing.T) {
 		{"a redirect fails", "HTTP/1.1 307 \r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", 307, false, 5},
 		{"410 fails like others", "HTTP/1.1 410 \r\nContent-Length: 0\r\n\r\n", 410, false, 5},
 		{"429 fails, whatever it asks for", "HTTP/1.1 429 \r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n", 429, false, 5},
-		{"no answer", "", 0, false, 5},
+		{"no response", "", 0, false, 5},
 		{"no HTTP", "hello\r\n", 0, false, 5},
-		{"half an answer", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", 0, false, 5},
+		{"half a response", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", 0, false, 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -173,11 +173,11 @@ func TestHangUp(t *testing.T) {
 		took    time.Duration
 		status  int
 	}{
-		{"an answer just in time", func(c net.Conn) { readRequest(c); time.Sleep(10*time.Second - 1); io.WriteString(c, whole) }, 0, 10*time.Second - 1, 200},
-		{"no answer", func(c net.Conn) { readRequest(c); io.Copy(io.Discard, c) }, 0, 10 * time.Second, 0},
-		{"nobody reads the request", func(net.Conn) { time.Sleep(time.Minute) }, 0, 10 * time.Second, 0},
-		{"an answer that does not end", func(c net.Conn) { answering(whole[:len(whole)-1])(c); time.Sleep(time.Minute) }, 0, 10 * time.Second, 0},
-		{"a long answer that does not end", func(c net.Conn) {
+		{"a response just in time", func(c net.Conn) { readRequest(c); time.Sleep(10*time.Second - 1); io.WriteString(c, whole) }, 0, 10*time.Second - 1, 200},
+		{"no response", func(c net.Conn) { readRequest(c); io.Copy(io.Discard, c) }, 0, 10 * time.Second, 0},
+		{"the request is not read", func(net.Conn) { time.Sleep(time.Minute) }, 0, 10 * time.Second, 0},
+		{"a response that doesn't end", func(c net.Conn) { answering(whole[:len(whole)-1])(c); time.Sleep(time.Minute) }, 0, 10 * time.Second, 0},
+		{"a long response that doesn't end", func(c net.Conn) {
 			answering("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + strings.Repeat("a", 999))(c)
 			time.Sleep(time.Minute)
 		}, 0, 10 * time.Second, 0},

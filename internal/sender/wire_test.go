@@ -41,9 +41,9 @@ func TestWireOfCaptures(t *testing.T) {
 	}
 }
 
-// TestAnswerBeforeTheBody checks that a rejection counts even if it comes before the
+// TestResponseBeforeTheBody checks that a rejection counts even if it comes before the
 // body was read.
-func TestAnswerBeforeTheBody(t *testing.T) {
+func TestResponseBeforeTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newParcel(t, func(c net.Conn) {
 			io.ReadFull(c, make([]byte, 100))
