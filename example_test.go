@@ -276,7 +276,7 @@ func ExampleDispatcher_other() {
 	// <nil>
 }
 
-// Trace is called for every event, and then with its outcome.
+// Trace is called for each event, and the function that it returns gets the outcome.
 func ExampleDispatcher_trace() {
 	var mu sync.Mutex
 	counts := map[string]int{} // in place of a metric

@@ -16,7 +16,7 @@ import (
 // An Endpoint is a URL to which Grantex delivers events of certain types. Printed,
 // logged or encoded, it doesn't show its Secret. The exceptions are fmt's verbs %p and
 // %w, encoding/gob, and the other limits of [grantexhook.Secret]. If your own struct
-// embeds an Endpoint, it prints as the Endpoint alone.
+// embeds an Endpoint, only the Endpoint is printed.
 type Endpoint struct {
 	ID        string             `json:"id"`
 	URL       string             `json:"url"`
@@ -141,7 +141,7 @@ func endpointPath(id string) (string, error) {
 	switch id {
 	case "":
 		return "", errors.New("grantexapi: the endpoint ID is empty")
-	case ".", "..": // resolved on the way however they're escaped
+	case ".", "..": // resolved in transit however they're escaped
 		return "", fmt.Errorf("grantexapi: %q is not an endpoint ID", id)
 	}
 	return "/v1/webhooks/" + url.PathEscape(id), nil

@@ -223,7 +223,7 @@ func TestEventsInterrupted(t *testing.T) {
 			"GET /v1/events/stream: unexpected response (status 204, not an event stream)"},
 		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 0, 59 * time.Second, 0, "the API returned 429: Slow down"},
 		{"asked not to wait", refuse(429, "", "Retry-After", "0"), 0, time.Second, 0, "the API returned 429: Too Many Requests"},
-		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), 0, time.Hour, 0,
+		{"asked to wait forever", refuse(503, "", "Retry-After", "99999999999999999"), 0, time.Hour, 0,
 			"the API returned 503: Service Unavailable; reconnecting in 1h0m0s"},
 	}
 	for _, tt := range tests {

@@ -175,7 +175,7 @@ func TestDeliveriesGiveUp(t *testing.T) {
 	}{
 		{"too-often", exchanges(t)["plan-bucket-list-101"], 4 * 59 * time.Second},
 		{"unavailable", refuse(503, "<title>Sorry</title>"), 4 * 5 * time.Second},
-		{"asked-to-wait-for-ever", refuse(429, "", "Retry-After", "99999999999999999"), 4 * 15 * time.Minute},
+		{"asked-to-wait-forever", refuse(429, "", "Retry-After", "99999999999999999"), 4 * 15 * time.Minute},
 		{"forbidden", refuse(403, "", "Retry-After", "60"), 0},
 		{"not-json", refuse(200, "<html>"), 0},
 	}
@@ -214,7 +214,7 @@ func TestTryAgain(t *testing.T) {
 		{"given", "59", "hint: try again in 59s\n"},
 		{"not given", "", "hint: try again in a minute\n"},
 		{"none", "0", "hint: try again in a minute\n"},
-		{"for ever", "99999999999999999", "hint: try again in an hour\n"},
+		{"forever", "99999999999999999", "hint: try again in an hour\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

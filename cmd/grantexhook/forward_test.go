@@ -225,7 +225,7 @@ func TestForwardConnectsAgain(t *testing.T) {
 		{"408", refuse(408, ""), sec, sec / 2, "the API returned 408: Request Timeout; reconnecting in 1"},
 		{"out of order", refuse(503, "<title>Sorry</title>"), sec, sec / 2, "the API returned 503: Sorry; reconnecting in 1"},
 		{"asked to wait", refuse(429, `{"message":"Slow down"}`, "Retry-After", "59"), 59 * sec, 0, "429: Slow down; reconnecting in 59s"},
-		{"asked to wait for ever", refuse(503, "", "Retry-After", "99999999999999999"), time.Hour, 0, "reconnecting in 1h0m0s"},
+		{"asked to wait forever", refuse(503, "", "Retry-After", "99999999999999999"), time.Hour, 0, "reconnecting in 1h0m0s"},
 		{"asked not to wait", refuse(429, "", "Retry-After", "0"), sec, sec / 2, "429"},
 		{"too many streams", refuse(429, `{"code":"TOO_MANY_CONNECTIONS"}`), 301 * sec, sec / 2, "s, since a try within 5m0s would only prolong this"},
 		{"not a stream", refuse(200, "<html>"), sec, sec / 2, "not an event stream); is GRANTEX_URL right?; reconnecting in 1"},

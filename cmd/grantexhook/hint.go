@@ -136,7 +136,7 @@ var mistakeHints = map[diagnose.Kind]string{
 	diagnose.BodyRewritten:    "re-encoded JSON is no longer what was signed: verify the raw bytes",
 	diagnose.TimestampUnit:    "the timestamp is in whole Unix seconds, and signed as it is sent",
 	diagnose.SignedBodyAlone:  grantexhook.HeaderSignatureV2 + " covers the timestamp, a dot and the body",
-	diagnose.SignedTimestamp:  grantexhook.HeaderSignature + " covers the body alone",
+	diagnose.SignedTimestamp:  grantexhook.HeaderSignature + " covers only the body",
 	diagnose.SignedWithoutDot: grantexhook.HeaderSignatureV2 + " covers the timestamp, a dot and the body",
 	diagnose.HeaderForm:       "the value must be sha256= and the 64 hex digits of an HMAC-SHA256, sent once",
 	diagnose.V2Changed: "the secret and the body are right: was " + grantexhook.HeaderTimestamp + " or " +

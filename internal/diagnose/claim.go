@@ -133,7 +133,7 @@ func times(value string) []guess {
 func prefixes(header string, times []guess) []guess {
 	alone := guess{}
 	if header == grantexhook.HeaderSignatureV2 {
-		alone = alone.and(nil, Mistake{SignedBodyAlone, header + " covers the body alone, like " + grantexhook.HeaderSignature})
+		alone = alone.and(nil, Mistake{SignedBodyAlone, header + " covers only the body, like " + grantexhook.HeaderSignature})
 	}
 	all := []guess{alone}
 	if len(times[0].value) == 0 {

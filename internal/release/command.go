@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// A goCommand runs the go command with a module proxy in a directory. It finds the
-// modules of others where it would find them otherwise.
+// A goCommand runs the go command with a module proxy in a directory. It finds
+// third-party modules where it usually does.
 type goCommand struct {
 	env   []string
 	cache string // GOMODCACHE
@@ -54,7 +54,7 @@ func (g *goCommand) run(dir string, args ...string) error {
 	return nil
 }
 
-// forget removes the modules from the module cache, where they have no further use.
+// forget removes the modules from the module cache, where they're no longer needed.
 func (g *goCommand) forget(modules []module, version string) {
 	for _, m := range modules {
 		tree := filepath.Join(g.cache, filepath.FromSlash(m.path)+"@"+version)

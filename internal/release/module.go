@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// A module is one that gets a tag.
+// A module is a Go module that gets a tag at a release.
 type module struct {
 	path  string            // as in its go.mod
 	files map[string]string // their paths in the tree, by their paths in the module
@@ -37,8 +37,8 @@ func findModules(root string) (modules []module, err error) {
 	return modules, nil
 }
 
-// newModule has the files that the go command would find at a tag. These include the
-// repository's license if the module has no other.
+// newModule returns a module with the files that the go command would find at a tag.
+// These include the repository's license if the module has no license.
 func newModule(dir, license string) (module, error) {
 	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {

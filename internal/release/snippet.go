@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A snippet is a whole Go file in a page.
+// A snippet is a complete Go file in a page.
 type snippet struct {
 	page, code string
 	name       string // of its package
@@ -65,7 +65,7 @@ func findSnippets(root string) (all []snippet, err error) {
 
 // runSnippets builds the snippets in a project with the modules, and runs those that
 // are tests. A test goes into the directory of the snippet before it if that's the
-// package it tests. Modules of others have the versions that internal/integration
+// package it tests. Third-party modules have the versions that internal/integration
 // tests.
 func runSnippets(g *goCommand, dir string, modules []module, version string) error {
 	snippets, err := findSnippets(".")
