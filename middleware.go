@@ -43,7 +43,7 @@ const (
 // 4 MiB and for half a second: a sender that is still writing might not see the
 // response otherwise.
 //
-// An unverified body takes about as much memory as has arrived, MaxBody at most.
+// An unverified body takes about as much memory as has arrived, at most MaxBody.
 // You should limit the Server's connections, at a proxy or with a limiting
 // [net.Listener]. A middleware that limits bodies before this one should use
 // [http.MaxBytesReader]. An [io.LimitReader] hides that a body is longer, and the

@@ -98,7 +98,7 @@ func (c *claim) algorithm() {
 	case sha512.Size:
 		name, c.hash = "SHA-512", sha512.New
 	default:
-		c.add(fmt.Sprintf("has %d hex digits, where 64 should be", 2*len(c.mac)))
+		c.add(fmt.Sprintf("has %d hex digits instead of 64", 2*len(c.mac)))
 		return
 	}
 	c.add("has the length of " + name)
