@@ -87,8 +87,7 @@ func (GrantRevoked) EventType() string { return TypeGrantRevoked }
 // EventType returns [TypeTokenIssued].
 func (TokenIssued) EventType() string { return TypeTokenIssued }
 
-// payloadType returns the event type whose data is a T. It panics if T can't be a
-// payload.
+// payloadType returns the event type whose data is a T, or panics if T can't be a payload.
 func payloadType[T Payload]() string {
 	t := reflect.TypeFor[T]()
 	if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {

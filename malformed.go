@@ -41,8 +41,7 @@ type misfit struct {
 	quoted bool // the field's tag asks for a want in a string
 }
 
-// explain returns an error about the innermost misfit of a body that doesn't
-// decode into t.
+// explain returns an error about the innermost misfit of a body that doesn't decode into t.
 func explain(body []byte, t reflect.Type) error {
 	if !json.Valid(body) {
 		return &malformedError{"the body is not JSON"}
