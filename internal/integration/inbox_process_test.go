@@ -185,7 +185,7 @@ func (p *inboxProcess) handled() (events, times int) {
 // killed while it stores events and again after it has stored them all.
 func TestInboxKeepsWhatItAcknowledged(t *testing.T) {
 	skipIfShort(t)
-	const events, clients = 10_000, 8
+	const events, clients = 4000, 8
 	onEachInbox(t, func(t *testing.T, where place) {
 		newInbox(t, where, drop, riverinbox.Options{})
 		var todo []int

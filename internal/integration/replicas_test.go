@@ -61,9 +61,9 @@ func TestReplicas(t *testing.T) {
 		stuck  []string
 		events int
 	}{
-		{"PostgreSQL, with Tx", func(t *testing.T) sharedSettings { return sharedPostgres(t, true) }, inTx, 2000},
-		{"PostgreSQL", func(t *testing.T) sharedSettings { return sharedPostgres(t, false) }, alone, 2000},
-		{"Redis", sharedRedis, alone, 2000},
+		{"PostgreSQL, with Tx", func(t *testing.T) sharedSettings { return sharedPostgres(t, true) }, inTx, 1000},
+		{"PostgreSQL", func(t *testing.T) sharedSettings { return sharedPostgres(t, false) }, alone, 1000},
+		{"Redis", sharedRedis, alone, 1000},
 		{"SQLite, with Tx", sharedSQLite, inTx, 300},
 	}
 	for _, test := range tests {

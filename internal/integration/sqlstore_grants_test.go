@@ -161,8 +161,13 @@ func TestGrantsInEveryOrder(t *testing.T) {
 	skipIfShort(t)
 	t.Parallel()
 	onEachGrants(t, []string{"read committed"}, func(t *testing.T, g grantStates) {
-		for _, revoked := range []string{"root", "child", "grandchild"} {
-			for i, order := range permutations(5) {
+		revocations := []string{"root", "child", "grandchild"}
+		for i, order := range permutations(5) {
+			if g.dialect == sqlstore.SQLite { // slow under the race detector: each order once
+				g.inOrder(t, fmt.Sprintf("%d_", i), revocations[i%3], order)
+				continue
+			}
+			for _, revoked := range revocations {
 				g.inOrder(t, fmt.Sprintf("%s_%d_", revoked, i), revoked, order)
 			}
 		}
