@@ -13,7 +13,7 @@ import (
 
 // An Interrupted is an error after which [Client.Events] continues by itself: the
 // stream couldn't be opened or broke, the API rejected it for now, or an event was too
-// large.
+// large. Only Events makes one, and Err is never nil; the zero value isn't useful.
 type Interrupted struct {
 	Err   error         // the reason; an [*Error] if the API rejected the stream
 	Wait  time.Duration // before Events reconnects; zero if it only skipped an event of more than 1 MiB
