@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -103,12 +104,14 @@ func Largest() Event {
 type Raw []byte
 
 // EventType returns the type of the event in the body, or "" if it isn't an event.
-func (r Raw) EventType() string {
+func (r Raw) EventType() string { return r.envelope().Type }
+
+func (r Raw) envelope() grantexhook.RawEvent {
 	var e grantexhook.RawEvent
 	if json.Unmarshal(r, &e) != nil {
-		return ""
+		return grantexhook.RawEvent{}
 	}
-	return e.Type
+	return e
 }
 
 // Body returns the body with which Grantex would deliver p, for
@@ -126,31 +129,39 @@ func (r Raw) EventType() string {
 // It fails the test if p is nil, has no type, or doesn't encode to a JSON object.
 func Body(t testing.TB, p grantexhook.Payload) []byte {
 	t.Helper()
+	body, err := encode(p)
+	if err != nil {
+		t.Fatalf("hooktest: %v", err)
+	}
+	return body
+}
+
+func encode(p grantexhook.Payload) ([]byte, error) {
 	if raw, ok := p.(Raw); ok {
-		return raw
+		return raw, nil
 	}
 	if p == nil {
-		t.Fatalf("hooktest: the payload is nil; pass one, for example grantexhook.GrantRevoked{}")
+		return nil, errors.New("the payload is nil; pass one, for example grantexhook.GrantRevoked{}")
 	}
 	e := NewEvent(p)
 	if isNilPointer(e.Data) {
-		t.Fatalf("hooktest: the payload is nil, a %T; pass a value", e.Data)
+		return nil, fmt.Errorf("the payload is nil, a %T; pass a value", e.Data)
 	}
 	if e.Type == "" {
-		t.Fatalf(`hooktest: the event has no type: EventType of %T returns ""; pass an Event with a Type`, p)
+		return nil, fmt.Errorf(`the event has no type: EventType of %T returns ""; pass an Event with a Type`, p)
 	}
 	switch e.Data.(type) {
 	case Event, *Event, Raw:
-		t.Fatalf("hooktest: the Data of an Event is a %T; set it to a payload without an envelope", e.Data)
+		return nil, fmt.Errorf("the Data of an Event is a %T; set it to a payload without an envelope", e.Data)
 	}
 	body, err := sender.Body(grantexhook.Event[any]{ID: e.ID, Type: e.Type, CreatedAt: e.CreatedAt, Data: e.Data})
 	if err != nil {
-		t.Fatalf("hooktest: the payload %T can't be delivered: %v", p, err)
+		return nil, fmt.Errorf("the payload %T can't be delivered: %w", p, err)
 	}
 	if e.NewFields {
-		return withNewFields(body)
+		return withNewFields(body), nil
 	}
-	return body
+	return body, nil
 }
 
 // withNewFields adds to the end of both objects, since the data comes last in a body.

@@ -2,14 +2,14 @@ package hooktest
 
 import (
 	"context"
+	"errors"
 	"log"
 	"net"
 	"net/http"
 	"sync"
-	"testing"
 )
 
-// A memoryServer serves a handler over pipes. All its goroutines start in the test's
+// A memoryServer serves a handler over pipes. All its goroutines start in the caller's
 // bubble, if it has one, and end before stop returns.
 type memoryServer struct {
 	http.Server
@@ -18,11 +18,11 @@ type memoryServer struct {
 	wg     sync.WaitGroup // for Serve, the connections and the handlers
 }
 
-// serve starts a server that logs to t, for example the stack of a handler that panics.
-func serve(t testing.TB, h http.Handler) *memoryServer {
-	t.Helper()
+// serve starts a server. Its log, which is the standard logger if nil, gets for example
+// the stack of a handler that panics.
+func serve(h http.Handler, log *log.Logger) *memoryServer {
 	s := &memoryServer{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s.ErrorLog = log.New(t.Output(), "", 0)
+	s.ErrorLog = log
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.wg.Add(1) // the server forgets a hijacked connection before its handler returns
 		defer s.wg.Done()
@@ -46,11 +46,19 @@ func (s *memoryServer) stop() {
 	s.wg.Wait()
 }
 
-// dial connects to the server. It must not be called after stop.
-func (s *memoryServer) dial(context.Context, string, string) (net.Conn, error) {
+var errStopped = errors.New("hooktest: the server is closed")
+
+// dial connects to the server, whatever the address is.
+func (s *memoryServer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
-	s.conns <- conn{server, serverAddr, clientAddr}
-	return conn{client, clientAddr, serverAddr}, nil
+	select {
+	case s.conns <- conn{server, serverAddr, clientAddr}:
+		return conn{client, clientAddr, serverAddr}, nil
+	case <-s.closed:
+		return nil, errStopped
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // A listener is the net.Listener of a memoryServer.

@@ -59,16 +59,19 @@ func (s Sender) NewRequest(t testing.TB, p grantexhook.Payload) *http.Request {
 	}
 }
 
-// url returns where to deliver. A Handler gets a host that is never looked up.
 func (s Sender) url(t testing.TB) *url.URL {
 	t.Helper()
-	target := s.URL
-	if target == "" {
-		target = "http://example.com/" + strings.TrimPrefix(s.Path, "/")
-	}
-	u, err := sender.ParseURL(target)
+	u, err := s.target()
 	if err != nil {
 		t.Fatalf("hooktest: the Sender's target: %v", err)
 	}
 	return u
+}
+
+// target returns where to deliver. A Handler gets a host that is never looked up.
+func (s Sender) target() (*url.URL, error) {
+	if s.URL != "" {
+		return sender.ParseURL(s.URL)
+	}
+	return sender.ParseURL("http://example.com/" + strings.TrimPrefix(s.Path, "/"))
 }

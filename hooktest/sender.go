@@ -3,9 +3,12 @@ package hooktest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -116,7 +119,7 @@ func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []R
 		parcels[i] = s.parcel(t, p)
 	}
 	if s.Handler != nil {
-		server := serve(t, s.Handler)
+		server := serve(s.Handler, log.New(t.Output(), "", 0))
 		defer server.stop()
 		for _, p := range parcels {
 			p.Dial = server.dial
@@ -138,8 +141,12 @@ func (s Sender) DeliverAtOnce(t testing.TB, payloads ...grantexhook.Payload) []R
 
 func (s Sender) parcel(t testing.TB, p grantexhook.Payload) *sender.Parcel {
 	t.Helper()
+	return s.pack(s.url(t), Body(t, p))
+}
+
+func (s Sender) pack(to *url.URL, body []byte) *sender.Parcel {
 	return &sender.Parcel{
-		URL: s.url(t), Secret: s.Secret, Body: Body(t, p),
+		URL: to, Secret: s.Secret, Body: body,
 		Legacy: s.Legacy, Skew: s.Skew, Cut: s.Cut, Timeout: s.Timeout, Soonest: s.Soonest,
 	}
 }
@@ -176,19 +183,26 @@ func (s Sender) attempts(ctx context.Context, p *sender.Parcel) Report {
 // check fails the test if a field is out of range. A missing target is left to Deliver.
 func (s Sender) check(t testing.TB) {
 	t.Helper()
+	if err := s.valid(); err != nil {
+		t.Fatalf("hooktest: %v", err)
+	}
+}
+
+func (s Sender) valid() error {
 	if _, err := grantexhook.NewVerifier(s.Secret, nil); err != nil {
-		t.Fatalf("hooktest: Sender.Secret: %v", err)
+		return fmt.Errorf("Sender.Secret: %w", err)
 	}
 	switch {
 	case s.Handler != nil && s.URL != "":
-		t.Fatalf("hooktest: the Sender has two targets; set either Handler or URL")
+		return errors.New("the Sender has two targets; set either Handler or URL")
 	case s.URL != "" && s.Path != "":
-		t.Fatalf("hooktest: Sender.Path is for a Handler; put the path into Sender.URL")
+		return errors.New("Sender.Path is for a Handler; put the path into Sender.URL")
 	case s.Attempts < 0 || s.Attempts > sender.MaxAttempts:
-		t.Fatalf("hooktest: Sender.Attempts is %d; set it to 1 to %d, or to 0 for %[2]d", s.Attempts, sender.MaxAttempts)
+		return fmt.Errorf("Sender.Attempts is %d; set it to 1 to %d, or to 0 for %[2]d", s.Attempts, sender.MaxAttempts)
 	case s.Cut < 0:
-		t.Fatalf("hooktest: Sender.Cut is %d; set it to 0 or more", s.Cut)
+		return fmt.Errorf("Sender.Cut is %d; set it to 0 or more", s.Cut)
 	case s.Timeout < 0:
-		t.Fatalf("hooktest: Sender.Timeout is %v; set it to more than 0, or to 0 for %v", s.Timeout, sender.Timeout)
+		return fmt.Errorf("Sender.Timeout is %v; set it to more than 0, or to 0 for %v", s.Timeout, sender.Timeout)
 	}
+	return nil
 }

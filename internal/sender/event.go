@@ -47,7 +47,7 @@ func Body(e grantexhook.Event[any]) ([]byte, error) {
 	if e.Data == nil {
 		e.Data = struct{}{}
 	}
-	data, err := encode(e.Data)
+	data, err := Encode(e.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +55,13 @@ func Body(e grantexhook.Event[any]) ([]byte, error) {
 		return nil, errors.New("grantexhook: the data of an event must be a JSON object, so the payload must be a struct or a map")
 	}
 	e.Data = json.RawMessage(data)
-	return encode(e)
+	return Encode(e)
 }
 
-// encode writes v as Grantex does, with JSON.stringify. encoding/json differs in
+// Encode writes v as Grantex does, with JSON.stringify. encoding/json differs in
 // escapes, times and nil slices, and it keeps the escapes in a json.RawMessage.
 // Numbers stay as they are in v, where JavaScript would round large ones.
-func encode(v any) ([]byte, error) {
+func Encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
