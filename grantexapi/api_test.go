@@ -1,9 +1,11 @@
 package grantexapi_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -38,17 +40,18 @@ type exchange struct {
 // exchanges returns the recordings in order and by name.
 func exchanges(t testing.TB) (all []exchange, named map[string]exchange) {
 	t.Helper()
-	f, err := os.Open("testdata/api.jsonl")
-	require.NoError(t, err)
-	defer f.Close()
 	named = map[string]exchange{}
-	for dec := json.NewDecoder(f); dec.More(); {
-		var e exchange
-		require.NoError(t, dec.Decode(&e))
-		all = append(all, e)
-		named[e.Name] = e
+	for _, file := range []string{"testdata/api.jsonl", "testdata/grants.jsonl"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for dec := json.NewDecoder(bytes.NewReader(text)); dec.More(); {
+			var e exchange
+			require.NoError(t, dec.Decode(&e))
+			all = append(all, e)
+			named[e.Name] = e
+		}
 	}
-	require.Len(t, named, 57)
+	require.Len(t, named, 57+18)
 	return all, named
 }
 
@@ -163,6 +166,16 @@ var everyCall = []struct {
 		_, err := c.Rotate(ctx, "wh_1")
 		return err
 	}},
+	{"grants", grants},
+	{"grant", func(ctx context.Context, c *grantexapi.Client) error {
+		_, err := c.Grant(ctx, "grnt_1")
+		return err
+	}},
+}
+
+func grants(ctx context.Context, c *grantexapi.Client) error {
+	_, err := collect(c.Grants(ctx, grantexapi.GrantQuery{}))
+	return err
 }
 
 func create(ctx context.Context, c *grantexapi.Client) error {
@@ -191,13 +204,13 @@ func requireRefused(t testing.TB, err error, status int, code string) *grantexap
 	return refused
 }
 
-// collect returns the deliveries that an iterator yields before its first error.
-func collect(seq func(func(grantexapi.Delivery, error) bool)) (all []grantexapi.Delivery, err error) {
-	for d, err := range seq {
+// collect returns what an iterator yields before its first error.
+func collect[T any](seq iter.Seq2[T, error]) (all []T, err error) {
+	for v, err := range seq {
 		if err != nil {
 			return all, err
 		}
-		all = append(all, d)
+		all = append(all, v)
 	}
 	return all, nil
 }

@@ -47,16 +47,24 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]by
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode > 299 {
+		return nil, c.rejected(resp)
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
-	case resp.StatusCode > 299:
-		return nil, newError(resp, text, string(c.APIKey)) // with as much text as could be read
 	case err != nil:
 		return nil, c.failed(fmt.Errorf("%s %s: reading the response: %w", method, path, err))
 	case len(text) > maxBody:
 		return nil, c.failed(fmt.Errorf("%s %s: the response is larger than %d bytes; is Client.BaseURL right?", method, path, maxBody))
 	}
 	return text, nil
+}
+
+// rejected returns the error of a response that isn't 2xx, with as much text as can be
+// read.
+func (c *Client) rejected(resp *http.Response) *Error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	return newError(resp, text, string(c.APIKey))
 }
 
 func (c *Client) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {

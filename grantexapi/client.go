@@ -28,8 +28,8 @@ const (
 	redacted = "[redacted]"
 )
 
-// A Client manages the endpoints of one Grantex account and reads its events. It's
-// ready to use once APIKey is set, and safe for concurrent use as long as its fields
+// A Client manages the endpoints of one Grantex account, and reads its grants and
+// events. It's ready to use once APIKey is set, and safe for concurrent use as long as its fields
 // don't change. Printed, logged or encoded, it shows neither its APIKey nor a BaseURL
 // that isn't valid. The exceptions are fmt's verbs %p and %w, encoding/gob, and the
 // limits of [grantexhook.Secret] for your own struct that holds or embeds a Client.
@@ -43,11 +43,12 @@ type Client struct {
 	BaseURL string
 
 	// HTTPClient sends the requests. If it's nil, http.DefaultTransport does, and a call
-	// is limited to 30 seconds and 64 KiB of response headers. If you set HTTPClient, its
-	// Timeout or the context should bound each call. Events always ignores Timeout.
-	// CheckRedirect is never called, since redirects aren't followed.
+	// is limited to 30 seconds and 64 KiB of response headers. Grants may take longer, as
+	// long as the response keeps coming. If you set HTTPClient, its Timeout or the context
+	// should bound each call. Events always ignores Timeout. CheckRedirect is never
+	// called, since redirects aren't followed.
 	//
-	// List, Delete and Deliveries may be retried, for example by
+	// List, Delete, Deliveries, Grants and Grant may be retried, for example by
 	// github.com/hashicorp/go-retryablehttp:
 	//
 	//	rc := retryablehttp.NewClient()

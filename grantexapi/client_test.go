@@ -146,11 +146,14 @@ func TestClientRejectsResponses(t *testing.T) {
 			if call.name == "delete" && !tt.delete {
 				continue // takes any JSON, or an empty body
 			}
+			if call.name == "grants" {
+				continue // isn't read as a whole: see TestGrantsRejectsResponses
+			}
 			t.Run(tt.name+"/"+call.name, func(t *testing.T) {
 				a := newAPI(t, tt.answer)
 				err := call.call(t.Context(), a.client())
 				require.ErrorContains(t, err, tt.want)
-				require.Regexp(t, `^grantexapi: (GET|POST|DELETE) /v1/webhooks`, err.Error())
+				require.Regexp(t, `^grantexapi: (GET|POST|DELETE) /v1/(webhooks|grants/grnt_1)`, err.Error())
 				require.NotContains(t, err.Error(), secret)
 				require.Equal(t, call.name == "create", errors.Is(err, grantexapi.ErrMaybeCreated))
 				require.Len(t, a.lines(), 1)
@@ -226,7 +229,7 @@ func (e *endless) Read(p []byte) (int, error) { *e += endless(len(p)); return le
 func (e *endless) Close() error               { return nil }
 
 func TestClientReadsThroughALimit(t *testing.T) {
-	for status, want := range map[int]int{101: 0, 200: 1<<20 + 1, 500: 1<<20 + 1} {
+	for status, want := range map[int]int{101: 0, 200: 1<<20 + 1, 500: 1 << 20} {
 		body := new(endless)
 		c := &grantexapi.Client{APIKey: apiKey, HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Body: body}, nil

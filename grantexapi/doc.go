@@ -1,5 +1,6 @@
 // Package grantexapi is a client for the Grantex API. It manages an account's webhook
-// endpoints, lists their deliveries, and reads the live stream of events.
+// endpoints, lists their deliveries, looks up grants, and reads the live stream of
+// events.
 //
 //	c := &grantexapi.Client{APIKey: grantexhook.Secret(os.Getenv("GRANTEX_API_KEY"))}
 //	endpoint, err := c.Create(ctx, "https://example.com/webhooks/grantex", d.Types()...)
@@ -12,7 +13,8 @@
 // If the API rejects a call, the error is an [*Error] with the HTTP status. If an
 // argument or a field of the Client is malformed, the call fails before anything is
 // sent. Only the API knows whether a URL, an event type or an ID is valid. A redirect
-// is an error, and so is a response of more than 1 MiB.
+// is an error, and so is a response of more than 1 MiB. [Client.Grants] and
+// [Client.Events] read longer responses, in parts that have the same limit.
 //
 // The text of an error never contains the APIKey. Use [errors.Is] and [errors.As] to
 // find the cause, for example [context.DeadlineExceeded]. Don't log a cause that you

@@ -136,15 +136,17 @@ func (c *Client) find(ctx context.Context, endpointID string) (*Endpoint, error)
 	return &all[i], nil
 }
 
-// endpointPath escapes an ID, so it can't lead to another route.
-func endpointPath(id string) (string, error) {
+func endpointPath(id string) (string, error) { return idPath("/v1/webhooks/", "endpoint", id) }
+
+// idPath escapes the ID of a noun, so it can't lead to another route.
+func idPath(route, noun, id string) (string, error) {
 	switch id {
 	case "":
-		return "", errors.New("grantexapi: the endpoint ID is empty")
+		return "", fmt.Errorf("grantexapi: the %s ID is empty", noun)
 	case ".", "..": // resolved in transit however they're escaped
-		return "", fmt.Errorf("grantexapi: %q is not an endpoint ID", id)
+		return "", fmt.Errorf("grantexapi: %q is not a valid %s ID", id, noun)
 	}
-	return "/v1/webhooks/" + url.PathEscape(id), nil
+	return route + url.PathEscape(id), nil
 }
 
 // A newEndpoint is the only response with a secret.

@@ -50,7 +50,7 @@ func TestErrorReplayed(t *testing.T) {
 			requireLine(t, got.Error())
 		})
 	}
-	require.Equal(t, 36, n)
+	require.Equal(t, 43, n)
 }
 
 func requireLine(t *testing.T, text string) {

@@ -64,7 +64,7 @@ func (s *subscription) run(ctx context.Context) {
 func (s *subscription) session(ctx context.Context) error {
 	connected, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	dog := newWatchdog(end)
+	dog := newWatchdog(silence, func() { end(errSilent) })
 	defer dog.timer.Stop()
 	resp, err := s.open(connected)
 	if err != nil {
@@ -112,8 +112,7 @@ func (s *subscription) open(ctx context.Context) (*http.Response, error) {
 
 func (s *subscription) noStream(resp *http.Response) error {
 	if resp.StatusCode > 299 {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-		return newError(resp, text, string(s.APIKey))
+		return s.rejected(resp)
 	}
 	return s.failed(fmt.Errorf("GET %s: unexpected response (status %d, not an event stream); is Client.BaseURL right?", s.path, resp.StatusCode))
 }
@@ -193,23 +192,24 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// A watchdog ends a context when a read takes too long.
+// A watchdog calls a function when a response's headers or a read take too long.
 type watchdog struct {
+	limit time.Duration
 	timer *time.Timer
 	io.Reader
 	drained time.Time // when a read last had to wait for its bytes
 }
 
-func newWatchdog(end context.CancelCauseFunc) *watchdog {
-	return &watchdog{timer: time.AfterFunc(silence, func() { end(errSilent) })}
+func newWatchdog(limit time.Duration, bark func()) *watchdog {
+	return &watchdog{limit: limit, timer: time.AfterFunc(limit, bark)}
 }
 
-// Read implements [io.Reader]. The watchdog sleeps between calls, since the time to
-// handle an event isn't silence. Bytes that came during that time may be old, so they
-// don't count for drained.
+// Read implements [io.Reader]. The watchdog sleeps between calls, since the time that
+// the loop's body takes isn't silence. Bytes that came during that time may be old, so
+// they don't count for drained.
 func (w *watchdog) Read(p []byte) (int, error) {
 	start := time.Now()
-	w.timer.Reset(silence)
+	w.timer.Reset(w.limit)
 	defer w.timer.Stop()
 	n, err := w.Reader.Read(p)
 	if now := time.Now(); now.Sub(start) > time.Millisecond {
