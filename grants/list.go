@@ -143,7 +143,8 @@ func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	return nil
 }
 
-// resolve asks for grants, and forgets their proof if that fails.
+// resolve asks for grants. If that fails, it forgets their proof and ends their
+// Contexts, since Sync may return next.
 func (c *Cache) resolve(ctx context.Context, l *list, ids []string) {
 	var asked []*question
 	c.mu.Lock()
@@ -157,13 +158,16 @@ func (c *Cache) resolve(ctx context.Context, l *list, ids []string) {
 	for _, q := range asked {
 		<-q.done
 	}
+	var stale []*lease
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, id := range ids {
 		if e := c.entries[id]; e != nil && c.outdated(e, l) {
 			e.at = time.Time{}
+			stale = append(stale, c.take(e, isProved)...)
 		}
 	}
+	c.mu.Unlock()
+	endAll(stale, ErrStale)
 }
 
 // fetch reads a list into l and expired. An ID that's listed twice counts once.
