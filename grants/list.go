@@ -217,7 +217,7 @@ func (c *Cache) runLists(ctx context.Context) {
 		if r != nil {
 			done = r.done
 		} else {
-			next = time.After(time.Until(due))
+			next = time.After(due.Sub(clock()))
 		}
 		select {
 		case <-done:
