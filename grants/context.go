@@ -63,6 +63,10 @@ func (c *Cache) register(l *lease, grantID string) {
 	c.held[e] = true
 	c.contexts++
 	c.lookLater()
+	if c.running && c.age(grantID, e, clock()) > c.opts.MaxAge/2 { // the next look may be too late
+		c.questions.renewals = append(c.questions.renewals, grantID)
+		c.fill()
+	}
 }
 
 func (c *Cache) release(l *lease) {
@@ -130,7 +134,7 @@ func (c *Cache) look() {
 	var stale []*lease
 	for e := range c.held {
 		c.take(e, isDone)
-		if c.age(e.id, e, now) >= c.limit {
+		if c.age(e.id, e, now) >= c.limit+c.second {
 			stale = append(stale, c.take(e, isProved)...)
 		}
 	}

@@ -34,7 +34,6 @@ var (
 type listing struct {
 	current  *request // in flight
 	queued   *request // to be sent as soon as current is done
-	asked    int64    // the turn at which current was sent
 	finished bool     // a list has come or failed
 	failed   int      // since the last complete list
 	due      time.Time
@@ -132,8 +131,7 @@ func (c *Cache) schedule(start, now time.Time, err error) {
 func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	c.mu.Lock()
 	c.lists.missing = map[string]struct{}{}
-	c.lists.asked = c.next()
-	l := &list{at: start, asked: c.lists.asked, account: c.last.account, ids: make(map[string]struct{}, len(c.last.ids))}
+	l := &list{at: start, asked: c.next(), account: c.last.account, ids: make(map[string]struct{}, len(c.last.ids))}
 	c.mu.Unlock()
 	expired := map[string]struct{}{}
 	if err := c.fetch(ctx, l, expired); err != nil {
@@ -143,8 +141,7 @@ func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	return nil
 }
 
-// resolve asks for grants. If that fails, it forgets their proof and ends their
-// Contexts, since Sync may return next.
+// resolve asks for grants. If that fails, their proof counts no longer.
 func (c *Cache) resolve(ctx context.Context, l *list, ids []string) {
 	var asked []*question
 	c.mu.Lock()

@@ -54,9 +54,6 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 	wait.Wait()
 	c.stop()
-	c.mu.Lock()
-	c.running = false
-	c.mu.Unlock()
 	return nil
 }
 
@@ -64,7 +61,7 @@ func (c *Cache) Run(ctx context.Context) error {
 func (c *Cache) stop() {
 	c.mu.Lock()
 	old := c.work
-	c.work = newWork()
+	c.work, c.running = newWork(), false
 	c.questions.flush(errStopped)
 	old.cancel()
 	c.mu.Unlock()
