@@ -141,7 +141,8 @@ func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	return nil
 }
 
-// resolve asks for grants. If that fails, their proof counts no longer.
+// resolve asks for grants. If that fails, it forgets their proof and ends their
+// Contexts, since Sync may return next.
 func (c *Cache) resolve(ctx context.Context, l *list, ids []string) {
 	var asked []*question
 	c.mu.Lock()
