@@ -81,9 +81,11 @@ func NewAPI() *API {
 	a.route("GET /v1/grants", a.listGrants)
 	a.route("GET /v1/grants/{id}", a.getGrant)
 	a.route("DELETE /v1/grants/{id}", a.deleteGrant)
+	a.route("POST /v1/tokens/verify", a.verifyToken)
 	a.route("POST /v1/webhooks", a.createEndpoint)
 	a.route("GET /v1/webhooks", a.listEndpoints)
-	a.route("DELETE /v1/webhooks/{id...}", a.deleteEndpoint)
+	a.route("DELETE /v1/webhooks/{id}", a.deleteEndpoint)
+	a.route("DELETE /v1/webhooks/{$}", a.deleteEndpoint)
 	a.route("GET /v1/webhooks/{id}/deliveries", a.listDeliveries)
 	a.mux.HandleFunc("GET /v1/events/stream", a.serveStream)
 	a.mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {

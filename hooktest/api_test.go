@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,4 +122,14 @@ func TestAPIGrants(t *testing.T) {
 	a.DeleteAgent(g.AgentID)
 	status, _ = get(t, a.Client(), "GET", "/v1/grants/"+g.GrantID)
 	require.Equal(t, 404, status)
+}
+
+func post(a *hooktest.API, path, body string) (*http.Response, error) {
+	req, err := http.NewRequest(http.MethodPost, "https://api.grantex.dev"+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer gx_test_1")
+	req.Header.Set("Content-Type", "application/json")
+	return a.Client().Do(req)
 }

@@ -63,9 +63,7 @@ func (a *API) RevokeBy(eventType, grantID string) {
 	if endings[eventType] == nil {
 		panic(fmt.Sprintf("hooktest: %q doesn't revoke a grant; use grant.revoked or a type that RevokeBy lists", eventType))
 	}
-	a.mu.Lock()
-	a.known(grantID)
-	a.mu.Unlock()
+	a.grant(grantID)
 	a.revoke(eventType, grantID)
 }
 

@@ -153,13 +153,9 @@ func (a *API) listEndpoints(*http.Request) (int, any) {
 }
 
 func (a *API) deleteEndpoint(r *http.Request) (int, any) {
-	id := r.PathValue("id")
-	if strings.Contains(id, "/") {
-		return http.StatusNotFound, nil
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	e := a.endpoint(id)
+	e := a.endpoint(r.PathValue("id"))
 	if e == nil {
 		return errNotFound("Webhook not found")
 	}

@@ -76,7 +76,7 @@ func (a *API) insert(c *grantexhook.GrantCreated) *grant {
 	c.AgentID = cmp.Or(c.AgentID, sender.NewID("ag_", now))
 	fillFrom(c, parent, now)
 	g := &grant{
-		ID: c.GrantID, AgentID: c.AgentID, PrincipalID: c.PrincipalID, DeveloperID: a.DeveloperID, Scopes: c.Scopes,
+		ID: c.GrantID, AgentID: c.AgentID, PrincipalID: c.PrincipalID, DeveloperID: a.DeveloperID, Scopes: slices.Clone(c.Scopes),
 		Status: statusActive, IssuedAt: now, ExpiresAt: c.ExpiresAt,
 		tokenID: sender.NewID("tok_", now), parent: parent, depth: c.DelegationDepth,
 	}
@@ -124,6 +124,12 @@ func (a *API) parent(id string) *grant {
 	default:
 		return g
 	}
+}
+
+func (a *API) grant(id string) *grant {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known(id)
 }
 
 // known returns a grant, or panics if there never was one with this ID.

@@ -7,8 +7,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"math/big"
+	"net/http"
+	"strings"
 	"sync"
+	"time"
 )
 
 // TokenIssuer is the issuer of an API's tokens, in the claim "iss".
@@ -36,7 +40,7 @@ var otherKey = sync.OnceValue(func() ed25519.PublicKey {
 	return public
 })
 
-var base64url = base64.RawURLEncoding.EncodeToString
+var base64url = base64.RawURLEncoding
 
 // keySet is the response of /.well-known/jwks.json.
 func keySet() any {
@@ -60,8 +64,8 @@ func keySet() any {
 	return struct {
 		Keys []any `json:"keys"`
 	}{[]any{
-		rsaKey{"RSA", base64url(public.N.Bytes()), base64url(big.NewInt(int64(public.E)).Bytes()), "RS256", "sig", keyID},
-		okpKey{"Ed25519", base64url(otherKey()), "OKP", "EdDSA", "sig", "grantex-ed25519-2026-11"},
+		rsaKey{"RSA", base64url.EncodeToString(public.N.Bytes()), base64url.EncodeToString(big.NewInt(int64(public.E)).Bytes()), "RS256", "sig", keyID},
+		okpKey{"Ed25519", base64url.EncodeToString(otherKey()), "OKP", "EdDSA", "sig", "grantex-ed25519-2026-11"},
 	}}
 }
 
@@ -88,12 +92,13 @@ type claims struct {
 // "exp", "iss" ([TokenIssuer]), and "aud" unless the audience is empty. A delegated
 // grant's token also has "parentGrnt", "parentAgt" and "delegationDepth".
 //
-// Like a service that doesn't ask Grantex, Token doesn't know whether the grant has
-// ended. It panics if there never was such a grant.
+// Token works for a grant that has ended too, since tokens outlive their grants. It
+// panics if there never was such a grant.
 func (a *API) Token(grantID, audience string) string {
-	a.mu.Lock()
-	g := a.known(grantID)
-	a.mu.Unlock()
+	return sign(a.grant(grantID).claims(audience))
+}
+
+func (g *grant) claims(audience string) claims {
 	const did = "did:grantex:"
 	c := claims{
 		Agent: did + g.AgentID, Developer: g.DeveloperID, Scopes: g.Scopes, Grant: g.ID, Depth: g.depth,
@@ -102,15 +107,58 @@ func (a *API) Token(grantID, audience string) string {
 	if g.parent != nil {
 		c.ParentAgent, c.ParentGrant = did+g.parent.AgentID, g.parent.ID
 	}
+	return c
+}
+
+func sign(c claims) string {
 	header := struct {
 		Alg string `json:"alg"`
 		Kid string `json:"kid"`
 	}{"RS256", keyID}
-	signed := base64url(mustEncode(header)) + "." + base64url(mustEncode(c))
+	signed := base64url.EncodeToString(mustEncode(header)) + "." + base64url.EncodeToString(mustEncode(c))
 	digest := sha256.Sum256([]byte(signed))
 	signature, err := rsa.SignPKCS1v15(nil, signingKey(), crypto.SHA256, digest[:])
 	if err != nil {
 		panic("hooktest: " + err.Error())
 	}
-	return signed + "." + base64url(signature)
+	return signed + "." + base64url.EncodeToString(signature)
+}
+
+func (a *API) verifyToken(r *http.Request) (int, any) {
+	var ask struct {
+		Token string `json:"token"`
+	}
+	err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxRequest)).Decode(&ask)
+	c, ok := a.verified(ask.Token)
+	if err != nil || !ok {
+		return http.StatusOK, struct {
+			Valid bool `json:"valid"`
+		}{}
+	}
+	return http.StatusOK, struct {
+		Valid     bool      `json:"valid"`
+		GrantID   string    `json:"grantId"`
+		Scopes    []string  `json:"scopes"`
+		Principal string    `json:"principal"`
+		Agent     string    `json:"agent"`
+		ExpiresAt time.Time `json:"expiresAt"`
+	}{true, c.Grant, c.Scopes, c.Subject, c.Agent, time.Unix(c.ExpiresAt, 0)}
+}
+
+// verified reports whether the API made this token, it hasn't expired, and its grant is
+// active. A token is compared with what sign makes of its claims, which never varies.
+func (a *API) verified(token string) (c claims, ok bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return c, false
+	}
+	payload, err := base64url.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &c) != nil {
+		return c, false
+	}
+	a.mu.Lock()
+	g := a.grants[c.Grant]
+	ok = g != nil && g.active()
+	a.mu.Unlock()
+	return c, ok && time.Now().Unix() < c.ExpiresAt && token == sign(g.claims(c.Audience))
 }
