@@ -44,9 +44,9 @@
 //
 // The table only knows what events said, and a grant that it doesn't know counts as
 // active. Some ways to end a grant don't send an event, for example withdrawing a
-// consent or deleting the agent. Events can also be late or lost. Grantex's API knows
-// what the table doesn't. An expired grant counts as active in both, so a session must
-// end when its token expires.
+// consent or deleting the agent. Events can also be late or lost. Package
+// grantex.dev/grantexhook/grants finds what the table misses. An expired grant counts as
+// active in both, so a session must end when its token expires.
 //
 // # PostgreSQL
 //
