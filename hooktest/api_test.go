@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,4 +133,161 @@ func post(a *hooktest.API, path, body string) (*http.Response, error) {
 	req.Header.Set("Authorization", "Bearer gx_test_1")
 	req.Header.Set("Content-Type", "application/json")
 	return a.Client().Do(req)
+}
+
+// TestClient checks grants through a client, over the network and in memory.
+func TestClient(t *testing.T) {
+	a, inMemory := newAPI(t)
+	server := httptest.NewServer(a)
+	defer server.Close()
+	g := a.Create(grantexhook.GrantCreated{Scopes: []string{"read", "é<&>\u2028\""}, PrincipalID: "user_7"})
+	child := a.Create(grantexhook.GrantCreated{ParentGrantID: g.GrantID, PrincipalID: "user_8"})
+	a.RevokeBy("anomaly.auto_revoked", g.GrantID)
+	for _, c := range []*grantexapi.Client{inMemory, {APIKey: "any", BaseURL: server.URL}} {
+		for q, want := range map[grantexapi.GrantQuery][]string{
+			{}:                                {child.GrantID, g.GrantID},
+			{Status: "active"}:                {child.GrantID},
+			{Status: "revoked"}:               {g.GrantID},
+			{PrincipalID: "user_7"}:           {g.GrantID},
+			{AgentID: child.AgentID}:          {child.GrantID},
+			{Status: "active", AgentID: "ag"}: nil,
+		} {
+			var ids []string
+			for grant, err := range c.Grants(t.Context(), q) {
+				require.NoError(t, err)
+				ids = append(ids, grant.ID)
+			}
+			require.Equal(t, want, ids, q)
+		}
+		one, err := c.Grant(t.Context(), g.GrantID)
+		require.NoError(t, err)
+		require.WithinDuration(t, time.Now(), one.RevokedAt, time.Minute)
+		require.Equal(t, &grantexapi.Grant{
+			ID: g.GrantID, AgentID: g.AgentID, PrincipalID: "user_7", DeveloperID: a.DeveloperID, Scopes: g.Scopes, Status: "revoked",
+			IssuedAt: one.IssuedAt, ExpiresAt: g.ExpiresAt, RevokedAt: one.RevokedAt,
+		}, one)
+		_, err = c.Grant(t.Context(), "grnt_1")
+		var rejected *grantexapi.Error
+		require.ErrorAs(t, err, &rejected)
+		require.Equal(t, "NOT_FOUND", rejected.Code)
+	}
+}
+
+// TestIntercept checks each way in which a test makes a response go wrong, as a client
+// sees it.
+func TestIntercept(t *testing.T) {
+	tests := []struct {
+		name    string
+		handler func(w http.ResponseWriter, r *http.Request, next http.Handler)
+		took    time.Duration
+		want    string // in the error; success if empty
+	}{
+		{"passed on", func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) }, 0, ""},
+		{"slow", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			time.Sleep(time.Minute)
+			next.ServeHTTP(w, r)
+		}, time.Minute, ""},
+		{"overtaken", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			late := httptest.NewRecorder()
+			next.ServeHTTP(late, r)
+			time.Sleep(time.Minute)
+			io.Copy(w, late.Body)
+		}, time.Minute, ""},
+		{"failing", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(503) }, 0, "503"},
+		{"too many", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("Retry-After", "18")
+			w.WriteHeader(429)
+			io.WriteString(w, `{"message":"Plan rate limit exceeded, retry in 18 seconds","code":"RATE_LIMIT_EXCEEDED"}`)
+		}, 0, "RATE_LIMIT_EXCEEDED"},
+		{"half", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			whole := httptest.NewRecorder()
+			next.ServeHTTP(whole, r)
+			w.Write(whole.Body.Bytes()[:whole.Body.Len()/2])
+			panic(http.ErrAbortHandler)
+		}, 0, "EOF"},
+		{"broken", func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }, 0, "EOF"},
+		{"silent", func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() }, time.Hour, "deadline"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, c := newAPI(t)
+				a.Intercept(tt.handler)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				start := time.Now()
+				var err error
+				for _, err = range c.Grants(ctx, grantexapi.GrantQuery{}) {
+				}
+				require.Equal(t, tt.took, time.Since(start))
+				if tt.want == "" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, tt.want)
+				}
+				a.Intercept(nil)
+				for _, err := range c.Grants(t.Context(), grantexapi.GrantQuery{}) {
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
+}
+
+// TestCutStream checks the lines in Intercept's documentation: a stream is cut after a
+// minute, the client reconnects, and no place is lost.
+func TestCutStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, c := newAPI(t)
+		var tries atomic.Int64
+		a.Intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			tries.Add(1)
+			ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+			defer cancel()
+			next.ServeHTTP(w, r.WithContext(ctx))
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		connected := 0
+		for body, err := range c.Events(ctx) {
+			var interrupted *grantexapi.Interrupted
+			if err != nil {
+				require.ErrorAs(t, err, &interrupted)
+			} else if body == nil {
+				connected++
+			}
+		}
+		require.Greater(t, tries.Load(), int64(20))
+		require.InDelta(t, tries.Load(), connected, 1)
+	})
+}
+
+// TestClose checks that Close ends deliveries that are in flight or waiting, may be
+// called twice, and leaves an API that does nothing.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, c := newAPI(t)
+		returned := false
+		a.Endpoint(hooktest.Sender{Secret: secret, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			time.Sleep(time.Second)
+			returned = true
+		})}, grantexhook.TypeGrantRevoked)
+		a.Schedule(func(e grantexhook.RawEvent, _ string) []time.Duration { return []time.Duration{0, time.Hour} })
+		g := a.Create(grantexhook.GrantCreated{})
+		a.Revoke(g.GrantID)
+		synctest.Wait()
+		start := time.Now()
+		a.Close()
+		require.True(t, returned)
+		require.Equal(t, time.Second, time.Since(start))
+		a.Close()
+
+		a.Revoke(a.Create(grantexhook.GrantCreated{}).GrantID)
+		a.Endpoint(hooktest.Sender{Secret: secret, Handler: http.NotFoundHandler()})
+		a.Create(grantexhook.GrantCreated{})
+		_, err := c.List(t.Context())
+		require.ErrorContains(t, err, "hooktest: the server is closed")
+	})
 }

@@ -2,6 +2,7 @@ package hooktest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -63,15 +64,20 @@ func (s Sender) url(t testing.TB) *url.URL {
 	t.Helper()
 	u, err := s.target()
 	if err != nil {
-		t.Fatalf("hooktest: the Sender's target: %v", err)
+		t.Fatalf("hooktest: %v", err)
 	}
 	return u
 }
 
 // target returns where to deliver. A Handler gets a host that is never looked up.
 func (s Sender) target() (*url.URL, error) {
-	if s.URL != "" {
-		return sender.ParseURL(s.URL)
+	target := s.URL
+	if target == "" {
+		target = "http://example.com/" + strings.TrimPrefix(s.Path, "/")
 	}
-	return sender.ParseURL("http://example.com/" + strings.TrimPrefix(s.Path, "/"))
+	u, err := sender.ParseURL(target)
+	if err != nil {
+		return nil, fmt.Errorf("the Sender's target: %w", err)
+	}
+	return u, nil
 }
