@@ -215,13 +215,17 @@ func (x *grantex) row(g *truth) string {
 	return g.start + `"status":"active",` + g.rest
 }
 
-// list returns the elements of GET /v1/grants?status=active, and their ids.
-func (x *grantex) list() (rows, ids []string) {
+// list returns the elements of GET /v1/grants?status=active, and the ids of the active
+// grants. A list with all of them is what a proxy may make of it that loses the query.
+func (x *grantex) list(all bool) (rows, ids []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, g := range slices.Backward(x.grants) {
 		if g.active() {
-			rows, ids = append(rows, x.row(g)), append(ids, g.id)
+			ids = append(ids, g.id)
+		}
+		if g.active() || all && g.committed && !g.deleted {
+			rows = append(rows, x.row(g))
 		}
 	}
 	return rows, ids

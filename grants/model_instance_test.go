@@ -23,6 +23,7 @@ type held struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	id     string
+	since  time.Time
 }
 
 // An instance is one Cache, from its start to the end of its process. It compares what
@@ -223,7 +224,7 @@ func (in *instance) context(ctx context.Context, id string) {
 		cancel()
 		return
 	}
-	h := &held{got, cancel, id}
+	h := &held{got, cancel, id, time.Now()}
 	in.mu.Lock()
 	if in.dead {
 		cancel()
@@ -324,15 +325,23 @@ func (in *instance) names(ids []string) {
 	defer in.mu.Unlock()
 	for _, id := range ids {
 		in.named[id] = true
+		before := in.revealed[id] || in.isUnknown(id) // and perhaps forgotten
+		go func() {
+			time.Sleep(time.Millisecond)
+			if err := in.probe(id); err == nil || !before && !errors.Is(err, grants.ErrEnded) && !in.isDead() {
+				in.violation("Check(%s) returns %v after an event at %v", id, err, in.now())
+			}
+			in.reveal(id)
+		}()
 	}
 }
 
 // listed is called when a whole list has arrived.
-func (in *instance) listed(asked time.Duration, ids []string) {
+func (in *instance) listed(ids []string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if !in.runs || in.now()-asked > min(in.maxAge()/2, 20*time.Second) {
-		return // it may not count
+	if !in.runs {
+		return // it may have been given up
 	}
 	for _, id := range ids {
 		in.known[id] = true
@@ -448,7 +457,7 @@ func (in *instance) look() {
 			}
 			in.revealed[h.id] = true
 		case errors.Is(cause, grants.ErrStale):
-			if in.calm && !ended && in.runs {
+			if in.calm && !ended && in.runs && time.Since(h.since) > 3*time.Second { // its proof may have been old
 				in.violation("a Context of %s ended as stale at %v, although the API works", h.id, now)
 			}
 		case !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded):

@@ -211,6 +211,7 @@ func init() { // which breaks a cycle
 		{2, (*model).deleteOne},
 		{25, (*model).checkOne},
 		{6, (*model).checkMany},
+		{2, (*model).checkAll},
 		{12, (*model).openOne},
 		{3, (*model).closeOne},
 		{6, (*model).syncOne},
@@ -219,6 +220,7 @@ func init() { // which breaks a cycle
 		{3, (*model).changeWeather},
 		{2, (*model).noise},
 		{2, (*model).suspend},
+		{1, (*model).setClock},
 		{2, (*model).restart},
 	}
 }
@@ -377,6 +379,18 @@ func (m *model) checkMany() {
 	}
 }
 
+// checkAll asks for more grants at once than the Cache may.
+func (m *model) checkAll() {
+	in := m.in
+	m.step("check all")
+	for _, id := range m.ids(func(*truth) bool { return true }) {
+		m.beside(func() { in.check(m.Context(), id) })
+	}
+	for i := range 8 {
+		m.beside(func() { in.check(m.Context(), fmt.Sprintf("grnt_unknown_%d", i)) })
+	}
+}
+
 func (m *model) openOne() {
 	id, in := m.someID(), m.in
 	ctx, cancel := m.patience()
@@ -441,15 +455,25 @@ func (m *model) noise() {
 }
 
 func (m *model) suspend() {
-	if m.calm {
+	if m.calm || suspended.Load() != m.suspended.Load() {
 		return
 	}
 	synctest.Wait()
 	d := pick(m.rnd, 1*s, 5*s, 20*s, 60*s, 400*s)
 	m.suspended.Add(int64(d))
-	suspended.Store(m.suspended.Load())
+	suspended.Add(int64(d))
 	m.resumed.Store(int64(time.Since(m.begin)))
 	m.step("resume after %v", d)
+}
+
+// setClock moves the wall clock, which no machine's is right by.
+func (m *model) setClock() {
+	if m.calm || m.suspended.Load() > 0 { // both together defeat both clocks
+		return
+	}
+	d := pick(m.rnd, -400*s, -20*s, -1*s, 1*s, 20*s)
+	suspended.Add(int64(d))
+	m.step("set the clock by %v", d)
 }
 
 // restart ends the process and starts another, which knows only what the service
