@@ -375,10 +375,11 @@ func (b *body) Close() error {
 	return nil
 }
 
-// A message is what a stream sends at once, and the grants that it names as revoked.
+// A message is what a stream sends at once.
 type message struct {
-	text  string
-	named []string
+	text   string
+	named  []string // the grants that it names as revoked
+	others bool     // other grants may have ended
 }
 
 // A stream is one connection to the event stream. It breaks off when it is cut, and
@@ -389,7 +390,7 @@ type stream struct {
 	cut    <-chan time.Time
 	silent bool
 	rest   message
-	taken  func(named []string) // all of a message has been read
+	taken  func(message) // has been read
 	closed func()
 	once   sync.Once
 }
@@ -431,7 +432,7 @@ func (a *api) refuse(req *http.Request, p plan, header http.Header) (*http.Respo
 }
 
 func (a *api) newStream(ctx context.Context, p plan) *stream {
-	s := &stream{ctx: ctx, sent: make(chan message, 1000), rest: message{text: keepalive}, taken: a.names}
+	s := &stream{ctx: ctx, sent: make(chan message, 1000), rest: message{text: keepalive}, taken: a.heard}
 	s.closed = func() { a.leave(s) }
 	a.mu.Lock()
 	if a.rnd.IntN(100) < a.weather.faults {
@@ -476,7 +477,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	n := copy(p, s.rest.text)
 	s.rest.text = s.rest.text[n:]
 	if s.rest.text == "" {
-		s.taken(s.rest.named)
+		s.taken(s.rest)
 	}
 	return n, nil
 }

@@ -85,20 +85,21 @@ type ending struct {
 	revoked string   // the grant that a webhook names, if there is one
 	event   []byte   // on the stream; nil if there is no event
 	named   []string // by that event
+	others  bool     // that event means that others may have ended too
 }
 
 // revoke ends a grant and, through active ones alone, its descendants.
-func (x *grantex) revoke(g *truth) (ending, bool) {
+func (x *grantex) revoke(g *truth) ending {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !g.active() {
-		return ending{}, false
+		return ending{}
 	}
 	before := x.countEnded()
 	x.cascade(g)
 	cascade := x.countEnded() > before+1
 	event := x.event(grantexhook.TypeGrantRevoked, map[string]any{"grantId": g.id, "cascade": cascade})
-	return ending{g.id, event, []string{g.id}}, cascade
+	return ending{g.id, event, []string{g.id}, cascade}
 }
 
 func (x *grantex) countEnded() (n int) {
@@ -127,7 +128,9 @@ func (x *grantex) withdraw(rnd *rand.Rand, g *truth) ending {
 		return ending{}
 	}
 	x.end(g)
-	return x.withdrawal(rnd, g.id)
+	e := x.withdrawal(rnd, g.id)
+	e.others = true
+	return e
 }
 
 // withdrawal returns one of the events that mean that a grant ended. Only an anomaly
@@ -198,12 +201,13 @@ func (x *grantex) wall(at time.Duration) string {
 	return x.begin.Add(at).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// publish sends an event, which names the ids, to the streams that are open.
-func (x *grantex) publish(event []byte, ids ...string) {
+// publish sends an event to the streams that are open.
+func (x *grantex) publish(m message) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	m.text = "data: " + m.text + "\n\n"
 	for _, s := range x.streams {
-		s.send(message{"data: " + string(event) + "\n\n", ids})
+		s.send(m)
 	}
 }
 

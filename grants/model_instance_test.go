@@ -154,7 +154,7 @@ func (in *instance) endCall(c call, what string, err error) {
 		if c.active && in.isActive(c.id) {
 			in.violation("%s(%s) at %v, from %v: ErrEnded, but the grant is active", what, c.id, now, c.began)
 		}
-		if ended && (c.seen || !in.isUnknown(c.id)) { // otherwise it leaves no mark
+		if ended && (c.seen || !in.isEarly(c.id)) { // otherwise it leaves no mark
 			in.reveal(c.id)
 		}
 	case errors.Is(err, grants.ErrStale):
@@ -273,7 +273,7 @@ func (in *instance) interfere() {
 	if g == nil {
 		return
 	}
-	e, _ := in.revoke(g)
+	e := in.revoke(g)
 	in.step("meanwhile revoke %s", g.id)
 	if e.revoked == "" || rnd.IntN(3) == 0 {
 		return // it just ended
@@ -319,20 +319,42 @@ func (in *instance) watch(ids ...string) {
 	in.cache.Watch(ids...)
 }
 
-// names is called when an event on the stream has arrived.
-func (in *instance) names(ids []string) {
+// heard is called when a message of the stream has arrived.
+func (in *instance) heard(m message) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for _, id := range ids {
+	for _, id := range m.named {
 		in.named[id] = true
 		before := in.revealed[id] || in.isUnknown(id) // and perhaps forgotten
-		go func() {
-			time.Sleep(time.Millisecond)
-			if err := in.probe(id); err == nil || !before && !errors.Is(err, grants.ErrEnded) && !in.isDead() {
-				in.violation("Check(%s) returns %v after an event at %v", id, err, in.now())
-			}
-			in.reveal(id)
-		}()
+		go in.endedAtOnce(id, before)
+	}
+	if m.others && in.calm && in.opts.Every >= 0 {
+		go in.listedSoon(in.ids(isEnded))
+	}
+}
+
+// endedAtOnce checks that a grant that an event names has ended at once.
+func (in *instance) endedAtOnce(id string, before bool) {
+	time.Sleep(time.Millisecond)
+	if err := in.probe(id); err == nil || !before && !errors.Is(err, grants.ErrEnded) && !in.isDead() {
+		in.violation("Check(%s) returns %v after an event at %v", id, err, in.now())
+	}
+	in.reveal(id)
+}
+
+// listedSoon checks that an event makes Run ask for a list as soon as it may.
+func (in *instance) listedSoon(ended []string) {
+	every := in.opts.Every
+	if every == 0 {
+		every = min(time.Minute, in.maxAge()/2)
+	}
+	if !sleep(in.over, min(every, 8*time.Second)*11/10+4*time.Second) { // a list takes 1.5 s at most, and one may be under way
+		return
+	}
+	for _, id := range ended {
+		if in.probe(id) == nil && !in.isDead() {
+			in.violation("%s isn't known to have ended at %v, long after an event", id, in.now())
+		}
 	}
 }
 

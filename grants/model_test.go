@@ -161,13 +161,17 @@ func (m *model) rest() {
 	m.resting.Store(true)
 	m.in.api.setWeather(weather{})
 	m.step("rest")
-	time.Sleep(m.in.api.silent())
 	for range 8 { // at most, until what failed has been tried again
 		time.Sleep(10 * s)
 		m.in.look()
 		if status := m.in.cache.Status(); status.Untold == 0 && status.Err == nil && m.in.api.hanging() == 0 {
 			break
 		}
+	}
+	time.Sleep(m.in.api.silent())
+	if m.rnd.IntN(3) == 0 { // without the list that settle asks for
+		time.Sleep(m.in.maxAge() + 2*s)
+		m.in.everythingTold()
 	}
 	time.Sleep(min(20*s, m.opts.MaxAge))
 	m.in.look()
@@ -272,8 +276,8 @@ func (m *model) revokeOne() {
 	if g == nil {
 		return
 	}
-	e, cascade := m.revoke(g)
-	m.step("revoke %s, cascade %t", g.id, cascade)
+	e := m.revoke(g)
+	m.step("revoke %s, cascade %t", g.id, e.others)
 	m.spread(e)
 }
 
@@ -284,7 +288,7 @@ func (m *model) spread(e ending) {
 	}
 	for range m.copies() {
 		if e.event != nil {
-			time.AfterFunc(later(), func() { m.publish(e.event, e.named...) })
+			time.AfterFunc(later(), func() { m.publish(message{string(e.event), e.named, e.others}) })
 		}
 	}
 	for range m.copies() {
@@ -451,7 +455,7 @@ func (m *model) changeWeather() {
 }
 
 func (m *model) noise() {
-	m.publish(m.harmless(m.rnd))
+	m.publish(message{text: string(m.harmless(m.rnd))})
 }
 
 func (m *model) suspend() {
