@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"runtime"
@@ -395,12 +396,18 @@ func (in *instance) sync(ctx context.Context) error {
 			in.violation("Sync from %v to %v, but Check(%s) returns %v", began, in.now(), id, err)
 		}
 	}
-	in.revealKnown(before)
+	in.closedAfterSync(before)
 	return nil
 }
 
-// revealKnown checks that no Context is open for these.
-func (in *instance) revealKnown(ended []string) {
+// closedAfterSync checks that no Context of these is open. From now on, no call may
+// succeed for them.
+func (in *instance) closedAfterSync(ended []string) {
+	in.mu.Lock()
+	for _, id := range ended {
+		in.revealed[id] = true
+	}
+	in.mu.Unlock()
 	yield()
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -409,6 +416,12 @@ func (in *instance) revealKnown(ended []string) {
 			in.violation("a Context of %s is open after a Sync", h.id)
 		}
 	}
+}
+
+func (in *instance) knownIDs() []string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.Collect(maps.Keys(in.known))
 }
 
 // probe is a Check that doesn't wait.

@@ -489,7 +489,7 @@ func (m *model) restart() {
 	m.step("restart")
 	old := m.in
 	old.kill()
-	for id := range old.known {
+	for _, id := range old.knownIDs() {
 		if !m.wasTold(id) {
 			m.held[id] = true
 		}

@@ -35,6 +35,7 @@ var (
 	errPaused  = fmt.Errorf("%w (Grantex rejected or failed the last request)", ErrStale)
 	errStopped = fmt.Errorf("%w (Run has ended)", ErrStale)
 	errSlow    = fmt.Errorf("%w (the response took too long)", ErrStale)
+	errCrossed = fmt.Errorf("%w (a list that was asked for later doesn't have the grant)", ErrStale)
 	errStatus  = errors.New("grants: a grant has an unknown status; update grantexhook")
 )
 
@@ -70,7 +71,7 @@ func (c *Cache) ask(ctx context.Context, id string) error {
 		select {
 		case <-q.done:
 			// The grant may be newer than a question that was sent before this check.
-			if !late || !errors.Is(q.err, ErrEnded) {
+			if again := q.err == errCrossed || late && errors.Is(q.err, ErrEnded); !again {
 				return q.err
 			}
 		case <-ctx.Done():
@@ -264,6 +265,9 @@ func (c *Cache) learn(ctx context.Context, q *question, at, now time.Time, g *gr
 		return nil, ErrEnded
 	case missing || g.Status == revoked:
 		return c.mark(q.id, now), nil
+	}
+	if q.sent < c.last.asked && !c.last.has(q.id) {
+		return nil, errCrossed
 	}
 	c.prove(q.id, q.sent, at, now)
 	return nil, errSlow
