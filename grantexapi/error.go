@@ -25,9 +25,9 @@ const (
 // The methods of [Client] return a pointer to it, which [errors.As] finds.
 //
 // Branch on StatusCode, since a status can have several codes: 401 if the APIKey is
-// wrong, 402 at the limit of the plan, 404 if the endpoint doesn't exist, 429 after
-// too many calls (see RetryAfter). The texts are truncated, have no control characters
-// and never contain the APIKey.
+// wrong, 402 at the limit of the plan, 404 if the endpoint or the grant doesn't exist,
+// 429 after too many calls (see RetryAfter). The texts are truncated, have no control
+// characters and never contain the APIKey.
 type Error struct {
 	StatusCode int           // the HTTP status; a redirect is a rejection too
 	Code       string        // for example "PLAN_LIMIT_EXCEEDED"; may be empty

@@ -15,6 +15,7 @@ import (
 
 	"grantex.dev/grantexhook"
 	"grantex.dev/grantexhook/grantexapi"
+	"grantex.dev/grantexhook/hooktest"
 )
 
 const (
@@ -269,6 +270,61 @@ func ExampleClient_Deliveries_wait() {
 	// Output:
 	// waiting 59s
 	// whd_0 pending
+}
+
+// An error means that the list isn't complete, so don't conclude anything from what's
+// missing in it.
+func ExampleClient_Grants() {
+	api := hooktest.NewAPI() // for tests; leave HTTPClient nil for the real one
+	defer api.Close()
+	api.Create(grantexhook.GrantCreated{GrantID: "grnt_1", PrincipalID: "user_1", Scopes: []string{"calendar:read"}})
+	api.Create(grantexhook.GrantCreated{GrantID: "grnt_2", PrincipalID: "user_2", Scopes: []string{"email:send"}})
+	c := &grantexapi.Client{APIKey: "gx_test_example", HTTPClient: api.Client()}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+
+	for g, err := range c.Grants(ctx, grantexapi.GrantQuery{Status: "active", PrincipalID: "user_1"}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(g.ID, g.Scopes)
+	}
+	// Output:
+	// grnt_1 [calendar:read]
+}
+
+// The Status of a grant doesn't change when it expires. If Grantex doesn't know a grant,
+// or its agent was deleted, the Code is NOT_FOUND. A 404 without that Code may come from
+// a proxy, so it proves nothing.
+func ExampleClient_Grant() {
+	api := hooktest.NewAPI() // for tests; leave HTTPClient nil for the real one
+	defer api.Close()
+	api.Create(grantexhook.GrantCreated{GrantID: "grnt_1"})
+	api.Create(grantexhook.GrantCreated{GrantID: "grnt_2"})
+	api.Revoke("grnt_2")
+	c := &grantexapi.Client{APIKey: "gx_test_example", HTTPClient: api.Client()}
+
+	for _, id := range []string{"grnt_1", "grnt_2", "grnt_3"} {
+		g, err := c.Grant(context.Background(), id)
+		refused, _ := errors.AsType[*grantexapi.Error](err)
+		switch {
+		case refused != nil && refused.StatusCode == http.StatusNotFound && refused.Code == "NOT_FOUND":
+			fmt.Println(id, "doesn't exist")
+		case err != nil:
+			fmt.Println(err) // it may be active or not
+		case g.Status != "active":
+			fmt.Println(id, "was revoked") // at g.RevokedAt
+		case time.Now().After(g.ExpiresAt):
+			fmt.Println(id, "has expired")
+		default:
+			fmt.Println(id, "is active")
+		}
+	}
+	// Output:
+	// grnt_1 is active
+	// grnt_2 was revoked
+	// grnt_3 doesn't exist
 }
 
 // sleep only prints how long it would wait, so the examples take no time.
