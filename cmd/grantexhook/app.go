@@ -40,7 +40,7 @@ func (a *app) dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return usageError("no command given", "grantexhook help")
 	}
-	c, rest, ok := find(commands(), args)
+	c, rest, ok := find(commands, args)
 	if !ok {
 		return a.unknown(args)
 	}
@@ -66,7 +66,7 @@ func (a *app) unknown(args []string) error {
 	if isHelp(args[0]) {
 		return a.help(args[1:])
 	}
-	group := under(commands(), args[0])
+	group := under(commands, args[0])
 	switch {
 	case len(group) == 0:
 		return usageError(fmt.Sprintf("unknown command %q", args[0]), suggest(args[0], "grantexhook help lists the commands"))

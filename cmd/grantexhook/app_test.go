@@ -14,7 +14,7 @@ import (
 func TestHelp(t *testing.T) {
 	golden(t, "help", session{}.run(t.Context(), "help").String())
 	golden(t, "help-endpoints", session{}.run(t.Context(), "help", "endpoints").String())
-	for _, c := range commands() {
+	for _, c := range commands {
 		t.Run(c.name, func(t *testing.T) {
 			words := strings.Fields(c.name)
 			helped := session{}.run(t.Context(), append([]string{"help"}, words...)...)

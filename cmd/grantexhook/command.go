@@ -25,19 +25,17 @@ type command struct {
 	setup    func(*app, *flag.FlagSet) action
 }
 
-func commands() []command {
-	return []command{
-		listenCommand(),
-		sendCommand(),
-		forwardCommand(),
-		verifyCommand(),
-		endpointsListCommand(),
-		endpointsCreateCommand(),
-		endpointsDeleteCommand(),
-		endpointsRotateCommand(),
-		deliveriesCommand(),
-		versionCommand(),
-	}
+var commands = []command{
+	listenCommand,
+	sendCommand,
+	forwardCommand,
+	verifyCommand,
+	endpointsListCommand,
+	endpointsCreateCommand,
+	endpointsDeleteCommand,
+	endpointsRotateCommand,
+	deliveriesCommand,
+	versionCommand,
 }
 
 // find returns the command that args begin with, and the arguments after it.
@@ -134,7 +132,7 @@ Exit status: 0 success, 1 failure or rejection, 2 usage error.
 
 // help shows how to use the command that words name, or lists the commands.
 func (a *app) help(words []string) error {
-	all := commands()
+	all := commands
 	if len(words) > 0 {
 		if c, _, ok := find(all, words); ok {
 			return c.help(a.stdout)
@@ -158,7 +156,7 @@ func (a *app) help(words []string) error {
 // suggest returns a hint at a command whose name begins with what was typed, or
 // otherwise if there isn't one.
 func suggest(typed, otherwise string) string {
-	for _, c := range commands() {
+	for _, c := range commands {
 		if typed = strings.TrimLeft(typed, "-"); typed != "" && strings.HasPrefix(c.name, typed) {
 			return "did you mean 'grantexhook " + c.name + "'?"
 		}
@@ -166,18 +164,16 @@ func suggest(typed, otherwise string) string {
 	return otherwise
 }
 
-func versionCommand() command {
-	return command{
-		name:  "version",
-		about: "Print the version of this program.",
-		setup: func(a *app, _ *flag.FlagSet) action {
-			return func(context.Context, []string) error {
-				info, _ := debug.ReadBuildInfo()
-				fmt.Fprintf(a.stdout, "grantexhook %s %s %s/%s\n", version(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-				return nil
-			}
-		},
-	}
+var versionCommand = command{
+	name:  "version",
+	about: "Print the version of this program.",
+	setup: func(a *app, _ *flag.FlagSet) action {
+		return func(context.Context, []string) error {
+			info, _ := debug.ReadBuildInfo()
+			fmt.Fprintf(a.stdout, "grantexhook %s %s %s/%s\n", version(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		}
+	},
 }
 
 func version(info *debug.BuildInfo) string {

@@ -36,52 +36,44 @@ func (c *accountCmd) setup(a *app, fs *flag.FlagSet, act action) action {
 	}
 }
 
-func endpointsListCommand() command {
-	return command{
-		name:     "endpoints list",
-		about:    "List the account's endpoints, newest first.",
-		examples: `grantexhook endpoints list -json | jq -r .id`,
-		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.list) },
-	}
+var endpointsListCommand = command{
+	name:     "endpoints list",
+	about:    "List the account's endpoints, newest first.",
+	examples: `grantexhook endpoints list -json | jq -r .id`,
+	setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.list) },
 }
 
-func endpointsCreateCommand() command {
-	return command{
-		name: "endpoints create",
-		args: "URL [TYPE...]",
-		min:  1, max: -1,
-		about: `Create an endpoint and print its secret, which Grantex shows only this once.
+var endpointsCreateCommand = command{
+	name: "endpoints create",
+	args: "URL [TYPE...]",
+	min:  1, max: -1,
+	about: `Create an endpoint and print its secret, which Grantex shows only this once.
 Without types it's subscribed to all three. Standard output gets only the
 secret, or the whole endpoint with -json.`,
-		examples: `GRANTEX_WEBHOOK_SECRET=$(grantexhook endpoints create https://example.com/webhooks/grantex)
+	examples: `GRANTEX_WEBHOOK_SECRET=$(grantexhook endpoints create https://example.com/webhooks/grantex)
 grantexhook endpoints create https://example.com/webhooks/grantex grant.revoked > secret.txt`,
-		setup: func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.create) },
-	}
+	setup: func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.create) },
 }
 
-func endpointsDeleteCommand() command {
-	return command{
-		name: "endpoints delete",
-		args: "ID",
-		min:  1, max: 1,
-		about:    "Delete an endpoint and drop its pending deliveries.",
-		examples: `grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS`,
-		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.delete) },
-	}
+var endpointsDeleteCommand = command{
+	name: "endpoints delete",
+	args: "ID",
+	min:  1, max: 1,
+	about:    "Delete an endpoint and drop its pending deliveries.",
+	examples: `grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS`,
+	setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.delete) },
 }
 
-func endpointsRotateCommand() command {
-	return command{
-		name: "endpoints rotate",
-		args: "ID",
-		min:  1, max: 1,
-		about: `Create a twin of an endpoint, with a new secret.
+var endpointsRotateCommand = command{
+	name: "endpoints rotate",
+	args: "ID",
+	min:  1, max: 1,
+	about: `Create a twin of an endpoint, with a new secret.
 The old endpoint stays as it is. Delete it once the receiver accepts the new
 secret and the old one has no pending deliveries. Standard output gets only the
 secret, or the whole twin with -json.`,
-		examples: `NEW=$(grantexhook endpoints rotate wh_01M843FY8CJPK8WASNGA0PFDVS)`,
-		setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.rotate) },
-	}
+	examples: `NEW=$(grantexhook endpoints rotate wh_01M843FY8CJPK8WASNGA0PFDVS)`,
+	setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.rotate) },
 }
 
 func (c *accountCmd) list(ctx context.Context, _ []string) error {
@@ -171,22 +163,20 @@ func (c *accountCmd) reveal(e *grantexapi.Endpoint) error {
 	return nil
 }
 
-func deliveriesCommand() command {
-	return command{
-		name: "deliveries",
-		args: "ID",
-		min:  1, max: 1,
-		about: `List an endpoint's deliveries, past and pending, newest first.
+var deliveriesCommand = command{
+	name: "deliveries",
+	args: "ID",
+	min:  1, max: 1,
+	about: `List an endpoint's deliveries, past and pending, newest first.
 When the API limits calls, the command waits as long as the API asks, and then
 continues.`,
-		examples: `grantexhook deliveries wh_01M843FY8CJPK8WASNGA0PFDVS
+	examples: `grantexhook deliveries wh_01M843FY8CJPK8WASNGA0PFDVS
 grantexhook deliveries -status failed -json wh_01M843FY8CJPK8WASNGA0PFDVS | jq -r .eventId`,
-		setup: func(a *app, fs *flag.FlagSet) action {
-			c := new(accountCmd)
-			fs.StringVar(&c.status, "status", "", "list only those with this `STATUS`: pending, delivered or failed")
-			return c.setup(a, fs, c.deliveries)
-		},
-	}
+	setup: func(a *app, fs *flag.FlagSet) action {
+		c := new(accountCmd)
+		fs.StringVar(&c.status, "status", "", "list only those with this `STATUS`: pending, delivered or failed")
+		return c.setup(a, fs, c.deliveries)
+	},
 }
 
 const (

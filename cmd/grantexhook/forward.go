@@ -19,27 +19,25 @@ import (
 // maxInFlight bounds the concurrent deliveries, and the memory they take.
 const maxInFlight = 64
 
-func forwardCommand() command {
-	return command{
-		name: "forward",
-		args: "URL",
-		min:  1, max: 1,
-		about: `Deliver the account's events to a URL that only this machine can reach.
+var forwardCommand = command{
+	name: "forward",
+	args: "URL",
+	min:  1, max: 1,
+	about: `Deliver the account's events to a URL that only this machine can reach.
 It reads the API's event stream, signs each event with the secret as Grantex does,
 and prints the response. When the stream breaks, it reconnects and reports which
 events may be missing, since the stream doesn't replay them.`,
-		examples: `grantexhook forward http://127.0.0.1:8080/webhooks/grantex
+	examples: `grantexhook forward http://127.0.0.1:8080/webhooks/grantex
 grantexhook forward -types grant.revoked -retry http://127.0.0.1:8080/webhooks/grantex`,
-		setup: func(a *app, fs *flag.FlagSet) action {
-			c := &forwardCmd{printer: printer{app: a}, inFlight: make(chan struct{}, maxInFlight)}
-			fs.StringVar(&c.typeList, "types", strings.Join(eventTypes(), ","), "forward only events of these `TYPES`, separated by commas")
-			retryFlag(fs, &c.to.retry)
-			fs.BoolVar(&c.json, "json", false, "print each attempt as a line of JSON")
-			c.secretFile = fileFlag(fs, "secret", "secret")
-			c.keyFile = fileFlag(fs, "api-key", "API key")
-			return c.run
-		},
-	}
+	setup: func(a *app, fs *flag.FlagSet) action {
+		c := &forwardCmd{printer: printer{app: a}, inFlight: make(chan struct{}, maxInFlight)}
+		fs.StringVar(&c.typeList, "types", strings.Join(eventTypes(), ","), "forward only events of these `TYPES`, separated by commas")
+		retryFlag(fs, &c.to.retry)
+		fs.BoolVar(&c.json, "json", false, "print each attempt as a line of JSON")
+		c.secretFile = fileFlag(fs, "secret", "secret")
+		c.keyFile = fileFlag(fs, "api-key", "API key")
+		return c.run
+	},
 }
 
 // A forwardCmd is the command forward.

@@ -27,24 +27,22 @@ const (
 	stopTimeout = 10 * time.Second
 )
 
-func listenCommand() command {
-	return command{
-		name: "listen",
-		about: `Receive deliveries, verify them and print each event.
+var listenCommand = command{
+	name: "listen",
+	about: `Receive deliveries, verify them and print each event.
 Without a secret it generates one, and shows how to send to it. Rejected
 deliveries and duplicates are reported on standard error.`,
-		examples: `grantexhook listen
+	examples: `grantexhook listen
 GRANTEX_WEBHOOK_SECRET_FILE=secret.txt grantexhook listen -addr 127.0.0.1:9000
 grantexhook listen -json | jq .data.grantId`,
-		setup: func(a *app, fs *flag.FlagSet) action {
-			c := &listenCmd{app: a}
-			fs.StringVar(&c.addr, "addr", defaultAddr, "listen on `HOST:PORT`; port 0 picks a free port")
-			fs.StringVar(&c.path, "path", defaultPath, "receive deliveries at `PATH`")
-			fs.BoolVar(&c.json, "json", false, "print the body of each event on one line")
-			c.secretFile = fileFlag(fs, "secret", "secret")
-			return c.run
-		},
-	}
+	setup: func(a *app, fs *flag.FlagSet) action {
+		c := &listenCmd{app: a}
+		fs.StringVar(&c.addr, "addr", defaultAddr, "listen on `HOST:PORT`; port 0 picks a free port")
+		fs.StringVar(&c.path, "path", defaultPath, "receive deliveries at `PATH`")
+		fs.BoolVar(&c.json, "json", false, "print the body of each event on one line")
+		c.secretFile = fileFlag(fs, "secret", "secret")
+		return c.run
+	},
 }
 
 // A listenCmd is the command listen.

@@ -13,32 +13,30 @@ import (
 	"grantex.dev/grantexhook/internal/sender"
 )
 
-func sendCommand() command {
-	return command{
-		name: "send",
-		args: "TYPE URL",
-		min:  2, max: 2,
-		about: `Send a signed event as Grantex does, and print the response.
+var sendCommand = command{
+	name: "send",
+	args: "TYPE URL",
+	min:  2, max: 2,
+	about: `Send a signed event as Grantex does, and print the response.
 Without -data it's a sample, available for the types grant.created,
 grant.revoked and token.issued. The command fails unless every event is
 delivered.`,
-		examples: `grantexhook send grant.created http://127.0.0.1:8080/webhooks/grantex
+	examples: `grantexhook send grant.created http://127.0.0.1:8080/webhooks/grantex
 grantexhook send -retry token.issued http://127.0.0.1:8080/webhooks/grantex
 grantexhook send -at -10m grant.revoked http://127.0.0.1:8080/webhooks/grantex  # too old to be accepted
 echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revoked http://127.0.0.1:8080/webhooks/grantex`,
-		setup: func(a *app, fs *flag.FlagSet) action {
-			c := &sendCmd{app: a}
-			fs.StringVar(&c.data, "data", "", "read the event's data, a JSON object, from `FILE`; - is standard input")
-			fs.IntVar(&c.count, "count", 1, "send `N` events, one after the other")
-			fs.BoolVar(&c.legacy, "legacy", false, "sign like Grantex before 2026-08-13, without a timestamp")
-			fs.StringVar(&c.at, "at", "", "sign as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
-			fs.StringVar(&c.id, "id", "", "give the event this `ID`; with -count, send the same event each time")
-			retryFlag(fs, &c.retry)
-			fs.BoolVar(&c.json, "json", false, "print each attempt as a line of JSON")
-			c.secretFile = fileFlag(fs, "secret", "secret")
-			return c.run
-		},
-	}
+	setup: func(a *app, fs *flag.FlagSet) action {
+		c := &sendCmd{app: a}
+		fs.StringVar(&c.data, "data", "", "read the event's data, a JSON object, from `FILE`; - is standard input")
+		fs.IntVar(&c.count, "count", 1, "send `N` events, one after the other")
+		fs.BoolVar(&c.legacy, "legacy", false, "sign like Grantex before 2026-08-13, without a timestamp")
+		fs.StringVar(&c.at, "at", "", "sign as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
+		fs.StringVar(&c.id, "id", "", "give the event this `ID`; with -count, send the same event each time")
+		retryFlag(fs, &c.retry)
+		fs.BoolVar(&c.json, "json", false, "print each attempt as a line of JSON")
+		c.secretFile = fileFlag(fs, "secret", "secret")
+		return c.run
+	},
 }
 
 // A sendCmd is the command send.

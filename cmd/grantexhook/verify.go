@@ -17,32 +17,30 @@ import (
 	"grantex.dev/grantexhook/internal/diagnose"
 )
 
-func verifyCommand() command {
-	return command{
-		name: "verify",
-		about: `Check a delivery's signature, and find the mistake if it doesn't match.
+var verifyCommand = command{
+	name: "verify",
+	about: `Check a delivery's signature, and find the mistake if it doesn't match.
 The raw body is read from standard input, and the headers from flags. With
 -request, both are read from an HTTP/1.1 request that was saved as it was sent:
 by nc -l in the receiver's place, by a proxy that logs raw requests (mitmproxy,
 ngrok), or by a handler with httputil.DumpRequest. Headers copied from curl -v
 work too, with the body after an empty line. Neither the secret nor the correct
 signature is ever printed.`,
-		examples: `grantexhook verify -signature-v2 sha256=… -timestamp 1795434598 < body.json
+	examples: `grantexhook verify -signature-v2 sha256=… -timestamp 1795434598 < body.json
 grantexhook verify -request saved.http -now 2026-11-23T11:50:00Z
 nc -l 8080 | tee saved.http; grantexhook verify -any-time -request saved.http`,
-		setup: func(a *app, fs *flag.FlagSet) action {
-			c := &verifyCmd{app: a, header: http.Header{}}
-			fs.Var(headerFlag{c.header, grantexhook.HeaderSignature}, "signature", "the `VALUE` of "+grantexhook.HeaderSignature)
-			fs.Var(headerFlag{c.header, grantexhook.HeaderSignatureV2}, "signature-v2", "the `VALUE` of "+grantexhook.HeaderSignatureV2)
-			fs.Var(headerFlag{c.header, grantexhook.HeaderTimestamp}, "timestamp", "the `VALUE` of "+grantexhook.HeaderTimestamp)
-			fs.StringVar(&c.request, "request", "", "read the headers and the body from `FILE`, a saved request; - is standard input")
-			fs.StringVar(&c.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
-			fs.BoolVar(&c.anyTime, "any-time", false, "accept any timestamp, for old recordings")
-			fs.BoolVar(&c.json, "json", false, "print the result as JSON")
-			c.secretFile = fileFlag(fs, "secret", "secret")
-			return c.run
-		},
-	}
+	setup: func(a *app, fs *flag.FlagSet) action {
+		c := &verifyCmd{app: a, header: http.Header{}}
+		fs.Var(headerFlag{c.header, grantexhook.HeaderSignature}, "signature", "the `VALUE` of "+grantexhook.HeaderSignature)
+		fs.Var(headerFlag{c.header, grantexhook.HeaderSignatureV2}, "signature-v2", "the `VALUE` of "+grantexhook.HeaderSignatureV2)
+		fs.Var(headerFlag{c.header, grantexhook.HeaderTimestamp}, "timestamp", "the `VALUE` of "+grantexhook.HeaderTimestamp)
+		fs.StringVar(&c.request, "request", "", "read the headers and the body from `FILE`, a saved request; - is standard input")
+		fs.StringVar(&c.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
+		fs.BoolVar(&c.anyTime, "any-time", false, "accept any timestamp, for old recordings")
+		fs.BoolVar(&c.json, "json", false, "print the result as JSON")
+		c.secretFile = fileFlag(fs, "secret", "secret")
+		return c.run
+	},
 }
 
 // A verifyCmd is the command verify.
