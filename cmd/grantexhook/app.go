@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -44,10 +45,7 @@ func (a *app) dispatch(ctx context.Context, args []string) error {
 	if !ok {
 		return a.unknown(args)
 	}
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
-	act := c.setup(a, fs)
+	fs, act := c.flags(a, io.Discard)
 	positional, err := parseFlags(fs, rest)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -80,11 +78,7 @@ func (a *app) unknown(args []string) error {
 }
 
 func isHelp(arg string) bool {
-	switch arg {
-	case "help", "-h", "-help", "--help":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"help", "-h", "-help", "--help"}, arg)
 }
 
 // parseFlags accepts flags before, between and after the other arguments, which it

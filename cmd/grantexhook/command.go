@@ -79,16 +79,16 @@ func (c command) usage() string {
 }
 
 func (c command) hasFlags() (has bool) {
-	c.flags(io.Discard).VisitAll(func(*flag.Flag) { has = true })
+	fs, _ := c.flags(&app{}, io.Discard)
+	fs.VisitAll(func(*flag.Flag) { has = true })
 	return has
 }
 
-// flags returns the flags of c, which print to w.
-func (c command) flags(w io.Writer) *flag.FlagSet {
+// flags returns the flags of c, which print to w, and what c does with them.
+func (c command) flags(a *app, w io.Writer) (*flag.FlagSet, action) {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(w)
-	c.setup(&app{}, fs)
-	return fs
+	return fs, c.setup(a, fs)
 }
 
 // help shows how to use one command.
@@ -96,7 +96,8 @@ func (c command) help(w io.Writer) error {
 	fmt.Fprintf(w, "usage: grantexhook %s\n\n%s\n", c.usage(), c.about)
 	if c.hasFlags() {
 		fmt.Fprint(w, "\nflags:\n")
-		c.flags(w).PrintDefaults()
+		fs, _ := c.flags(&app{}, w)
+		fs.PrintDefaults()
 	}
 	if c.examples != "" {
 		fmt.Fprintf(w, "\nexamples:\n%s\n", indent(c.examples))
