@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"iter"
 	"strings"
 	"sync"
 	"time"
@@ -19,25 +18,6 @@ var errInterrupted = errors.New("interrupted")
 type courier struct {
 	parcel sender.Parcel // without a body
 	retry  retrying
-}
-
-// attempts yields the attempts to deliver an event, numbered from 1. It ends when one
-// succeeds, when no more are due, or when ctx ends.
-func (c *courier) attempts(ctx context.Context, body []byte) iter.Seq2[int, sender.Attempt] {
-	parcel := c.parcel
-	parcel.Body, parcel.Soonest = body, c.retry == retrySoonest
-	return func(yield func(int, sender.Attempt) bool) {
-		n := 0
-		for a := range parcel.Attempts(ctx) {
-			n++
-			if a.Err != nil && ctx.Err() != nil {
-				a.Err = errInterrupted
-			}
-			if !yield(n, a) || c.retry == retryNever {
-				return
-			}
-		}
-	}
 }
 
 // retrying is how a courier retries.
@@ -91,12 +71,22 @@ type attemptLine struct {
 }
 
 // deliver prints the attempts to deliver an event, and reports whether it was
-// delivered.
+// delivered. It ends when an attempt succeeds, when no more are due, or when ctx ends.
 func (p *printer) deliver(ctx context.Context, c *courier, e head, body []byte) (delivered bool) {
-	for n, a := range c.attempts(ctx, body) {
+	parcel := c.parcel
+	parcel.Body, parcel.Soonest = body, c.retry == retrySoonest
+	n := 0
+	for a := range parcel.Attempts(ctx) {
+		if a.Err != nil && ctx.Err() != nil {
+			a.Err = errInterrupted
+		}
+		n++
 		p.print(e, n, a)
 		delivered = a.Delivered()
-		if n == 1 && c.retry != retryNever && !delivered && !a.Crashes() && ctx.Err() == nil {
+		if c.retry == retryNever {
+			break
+		}
+		if n == 1 && !delivered && !a.Crashes() && ctx.Err() == nil {
 			p.note("retrying %s; attempts are %s s apart", printable(e.ID), c.retry.gaps())
 		}
 	}
