@@ -76,7 +76,8 @@ func (c *forwardCmd) run(ctx context.Context, args []string) error {
 		case body != nil:
 			c.take(ctx, body)
 		default:
-			gap = c.connected(gap)
+			c.connected(gap)
+			gap = nil
 		}
 	}
 	return nil
@@ -101,16 +102,15 @@ func (c *forwardCmd) prepare(receiver string) error {
 }
 
 // connected reports that the stream is up, and what may be missing if it had broken.
-func (c *forwardCmd) connected(gap *grantexapi.Interrupted) *grantexapi.Interrupted {
-	if gap != nil {
-		now := time.Now()
+func (c *forwardCmd) connected(gap *grantexapi.Interrupted) {
+	switch now := time.Now(); {
+	case gap != nil:
 		c.note("reconnected; events between %s and %s (%v) may be missing",
 			gap.Since.UTC().Format(time.TimeOnly), now.UTC().Format(time.TimeOnly+" MST"), now.Sub(gap.Since).Round(time.Second))
-	} else if !c.wasUp {
+	case !c.wasUp:
 		c.note("connected")
 	}
 	c.wasUp = true
-	return nil
 }
 
 // take delivers an event in the background.
@@ -135,12 +135,9 @@ func (c *forwardCmd) take(ctx context.Context, body []byte) {
 
 // makeRoom waits until there is room for another delivery.
 func (c *forwardCmd) makeRoom(ctx context.Context) bool {
-	select {
-	case c.inFlight <- struct{}{}:
-		return true
-	default:
+	if len(c.inFlight) == maxInFlight {
+		c.note("%d deliveries are in flight; reading the stream pauses until one ends", maxInFlight)
 	}
-	c.note("%d deliveries are in flight; reading the stream pauses until one ends", maxInFlight)
 	select {
 	case c.inFlight <- struct{}{}:
 		return true
