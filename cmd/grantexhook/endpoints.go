@@ -81,22 +81,11 @@ func (c *accountCmd) list(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if c.json {
-		for _, e := range all {
-			writeJSON(c.stdout, e) // without a secret, which List doesn't return
-		}
-		return nil
-	}
-	if len(all) == 0 {
-		c.note("there are no endpoints")
-		return nil
-	}
-	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tCREATED\tEVENTS\tURL")
+	t := c.table("ID\tCREATED\tEVENTS\tURL")
 	for _, e := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", printable(e.ID), e.CreatedAt.UTC().Format(time.RFC3339), printable(strings.Join(e.Events, ",")), printable(e.URL))
+		t.row(e, e.ID, when(e.CreatedAt), strings.Join(e.Events, ","), e.URL) // List returns no secret
 	}
-	return t.Flush()
+	return t.end("there are no endpoints")
 }
 
 func (c *accountCmd) create(ctx context.Context, args []string) error {
@@ -188,23 +177,20 @@ func (c *accountCmd) deliveries(ctx context.Context, args []string) error {
 	if !slices.Contains([]string{"", grantexapi.StatusPending, grantexapi.StatusDelivered, grantexapi.StatusFailed}, c.status) {
 		return usageError(fmt.Sprintf("unknown status %q", c.status), "use pending, delivered or failed")
 	}
-	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	t := c.table("CREATED\tEVENT\tTYPE\tSTATUS\tATTEMPTS\tLAST ERROR")
 	defer t.Flush() // also shows the deliveries before an error
-	n, tries := 0, 0
+	tries := 0
 	for d, err := range c.client.Deliveries(ctx, args[0], c.status) {
 		if err == nil {
-			c.row(t, n, d)
-			n, tries = n+1, 0
+			t.row(d, when(d.CreatedAt), d.EventID, d.EventType, d.Status, fmt.Sprintf("%d/%d", d.Attempts, d.MaxAttempts), d.LastError)
+			tries = 0
 			continue
 		}
 		if tries++; tries == maxTries || !c.pause(ctx, err) {
 			return err
 		}
 	}
-	if n == 0 {
-		c.note("there are no matching deliveries")
-	}
-	return ctx.Err()
+	return cmp.Or(t.end("there are no matching deliveries"), ctx.Err())
 }
 
 // pause waits until a call that failed may succeed. It reports whether a retry makes
@@ -224,15 +210,42 @@ func (c *accountCmd) pause(ctx context.Context, err error) bool {
 	}
 }
 
-// row prints a delivery. The table begins with a header.
-func (c *accountCmd) row(t *tabwriter.Writer, n int, d grantexapi.Delivery) {
-	if c.json {
-		writeJSON(c.stdout, d)
+// A table prints rows for people, or values for scripts.
+type table struct {
+	*tabwriter.Writer
+	cmd    *accountCmd
+	header string
+	n      int
+}
+
+func (c *accountCmd) table(header string) *table {
+	return &table{Writer: tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0), cmd: c, header: header}
+}
+
+// row prints v as JSON, or else its cells. A long list appears in parts.
+func (t *table) row(v any, cells ...string) {
+	if t.n++; t.cmd.json {
+		writeJSON(t.cmd.stdout, v)
 		return
 	}
-	if n == 0 {
-		fmt.Fprintln(t, "CREATED\tEVENT\tTYPE\tSTATUS\tATTEMPTS\tLAST ERROR")
+	if t.n == 1 {
+		fmt.Fprintln(t, t.header)
 	}
-	fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d/%d\t%s\n", d.CreatedAt.UTC().Format(time.RFC3339), printable(d.EventID), printable(d.EventType),
-		printable(d.Status), d.Attempts, d.MaxAttempts, printable(d.LastError))
+	for i, cell := range cells {
+		cells[i] = printable(cell)
+	}
+	fmt.Fprintln(t, strings.Join(cells, "\t"))
+	if t.n%100 == 0 {
+		t.Flush()
+	}
 }
+
+// end ends a table whose list was complete.
+func (t *table) end(none string) error {
+	if t.n == 0 {
+		t.cmd.note("%s", none)
+	}
+	return t.Flush()
+}
+
+func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }

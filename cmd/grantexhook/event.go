@@ -60,7 +60,7 @@ func describe(body []byte, signed string) string {
 		return fmt.Sprintf("%s, %s\n", printable(string(body)), signed)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s  created %s, %s\n", printable(e.Type), printable(e.ID), e.CreatedAt.UTC().Format(time.RFC3339), signed)
+	fmt.Fprintf(&b, "%s  %s  created %s, %s\n", printable(e.Type), printable(e.ID), when(e.CreatedAt), signed)
 	for _, f := range fields(e.Data) {
 		fmt.Fprintf(&b, "  %-16s %s\n", printable(f.name), f.text())
 	}

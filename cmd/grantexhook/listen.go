@@ -210,7 +210,7 @@ func (c *listenCmd) show(ctx context.Context) error {
 	}
 	signed := "signed without a timestamp"
 	if v, _ := grantexhook.VerificationFrom(ctx); !v.SentAt.IsZero() {
-		signed = "signed " + v.SentAt.UTC().Format(time.RFC3339)
+		signed = "signed " + when(v.SentAt)
 	}
 	_, err := io.WriteString(c.stdout, describe(body, signed))
 	return err

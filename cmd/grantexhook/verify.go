@@ -152,7 +152,7 @@ func (c *verifyCmd) judge(header http.Header, body []byte, secret string, now ti
 		if err == nil && sentAt <= diagnose.MaxSeconds {
 			at := int64(sentAt)
 			age := now.Unix() - at
-			result.AgeSeconds, result.SentAt = &age, time.Unix(at, 0).UTC().Format(time.RFC3339)
+			result.AgeSeconds, result.SentAt = &age, when(time.Unix(at, 0))
 		}
 	} else if header.Get(grantexhook.HeaderSignature) != "" {
 		result.Header = grantexhook.HeaderSignature
@@ -194,7 +194,7 @@ func (r *verdict) stale(now time.Time) {
 	}
 	r.Reason = grantexhook.ReasonStale
 	r.Why = fmt.Sprintf("the signature matches, but it was made %s %s %s; the tolerance is %v",
-		seconds(age), where, now.UTC().Format(time.RFC3339), grantexhook.DefaultTolerance)
+		seconds(age), where, when(now), grantexhook.DefaultTolerance)
 }
 
 // explain names the mistakes that make the signature wrong.
