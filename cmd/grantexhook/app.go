@@ -100,7 +100,7 @@ func badFlag(c command, err error) error {
 	for _, name := range []string{"secret", "api-key"} {
 		if strings.HasSuffix(err.Error(), "not defined: -"+name) {
 			return usageError("there is no flag -"+name+", since everyone on this machine can see arguments",
-				"use -"+name+"-file FILE, or set "+variable(name)+" in the environment")
+				"use -"+name+"-file FILE, or set "+variables[name]+" in the environment")
 		}
 	}
 	return usageError(err.Error(), "grantexhook help "+c.name)

@@ -17,34 +17,24 @@ var errInterrupted = errors.New("interrupted")
 // A courier delivers events to one receiver.
 type courier struct {
 	parcel sender.Parcel // without a body
-	retry  retrying
+	retry  string        // see gaps
 }
 
-// retrying is how a courier retries.
-type retrying int
+// gaps are the seconds between attempts, by the value of -retry. Grantex was measured
+// at the first, and can be as early as the second.
+var gaps = map[string]string{"true": "60, 90, 150 and 270", "soonest": "30, 60, 120 and 240"}
 
-const (
-	retryNever retrying = iota
-	retryAsMeasured
-	retrySoonest // as early as Grantex can
-)
-
-func (r retrying) gaps() string {
-	if r == retrySoonest {
-		return "30, 60, 120 and 240"
-	}
-	return "60, 90, 150 and 270"
-}
-
-func retryFlag(fs *flag.FlagSet, r *retrying) {
+// retryFlag defines a flag whose value is "" or a key of gaps.
+func retryFlag(fs *flag.FlagSet, retry *string) {
 	const usage = `retry like Grantex: up to five attempts, 60, 90, 150 and 270 s apart;
 -retry=soonest: 30, 60, 120 and 240 s apart, as early as Grantex can`
 	fs.BoolFunc("retry", usage, func(value string) error {
-		how, ok := map[string]retrying{"true": retryAsMeasured, "soonest": retrySoonest, "false": retryNever}[value]
-		if !ok {
+		if value == "false" {
+			value = ""
+		} else if gaps[value] == "" {
 			return errors.New("use -retry or -retry=soonest")
 		}
-		*r = how
+		*retry = value
 		return nil
 	})
 }
@@ -74,7 +64,7 @@ type attemptLine struct {
 // delivered. It ends when an attempt succeeds, when no more are due, or when ctx ends.
 func (p *printer) deliver(ctx context.Context, c *courier, e head, body []byte) (delivered bool) {
 	parcel := c.parcel
-	parcel.Body, parcel.Soonest = body, c.retry == retrySoonest
+	parcel.Body, parcel.Soonest = body, c.retry == "soonest"
 	n := 0
 	for a := range parcel.Attempts(ctx) {
 		if a.Err != nil && ctx.Err() != nil {
@@ -83,11 +73,11 @@ func (p *printer) deliver(ctx context.Context, c *courier, e head, body []byte) 
 		n++
 		p.print(e, n, a)
 		delivered = a.Delivered()
-		if c.retry == retryNever {
+		if c.retry == "" {
 			break
 		}
 		if n == 1 && !delivered && !a.Crashes() && ctx.Err() == nil {
-			p.note("retrying %s; attempts are %s s apart", printable(e.ID), c.retry.gaps())
+			p.note("retrying %s; attempts are %s s apart", printable(e.ID), gaps[c.retry])
 		}
 	}
 	return delivered

@@ -44,9 +44,7 @@ var endpointsListCommand = command{
 }
 
 var endpointsCreateCommand = command{
-	name: "endpoints create",
-	args: "URL [TYPE...]",
-	min:  1, max: -1,
+	name: "endpoints create", args: "URL [TYPE...]", min: 1, max: -1,
 	about: `Create an endpoint and print its secret, which Grantex shows only this once.
 Without types it's subscribed to all three. Standard output gets only the
 secret, or the whole endpoint with -json.`,
@@ -56,18 +54,14 @@ grantexhook endpoints create https://example.com/webhooks/grantex grant.revoked 
 }
 
 var endpointsDeleteCommand = command{
-	name: "endpoints delete",
-	args: "ID",
-	min:  1, max: 1,
+	name: "endpoints delete", args: "ID", min: 1, max: 1,
 	about:    "Delete an endpoint and drop its pending deliveries.",
 	examples: `grantexhook endpoints delete wh_01M843FY8CJPK8WASNGA0PFDVS`,
 	setup:    func(a *app, fs *flag.FlagSet) action { c := new(accountCmd); return c.setup(a, fs, c.delete) },
 }
 
 var endpointsRotateCommand = command{
-	name: "endpoints rotate",
-	args: "ID",
-	min:  1, max: 1,
+	name: "endpoints rotate", args: "ID", min: 1, max: 1,
 	about: `Create a twin of an endpoint, with a new secret.
 The old endpoint stays as it is. Delete it once the receiver accepts the new
 secret and the old one has no pending deliveries. Standard output gets only the
@@ -129,20 +123,14 @@ func (c *accountCmd) rotate(ctx context.Context, args []string) error {
 	return nil
 }
 
-// A newEndpoint is an endpoint whose secret is shown.
-type newEndpoint struct {
-	ID        string    `json:"id"`
-	URL       string    `json:"url"`
-	Events    []string  `json:"events"`
-	Secret    string    `json:"secret"`
-	CreatedAt time.Time `json:"createdAt"`
-}
-
 // reveal prints a secret that can't be retrieved again.
 func (c *accountCmd) reveal(e *grantexapi.Endpoint) error {
 	c.note("its secret is shown only this once: save it now")
 	if c.json {
-		writeJSON(c.stdout, newEndpoint{e.ID, e.URL, e.Events, string(e.Secret), e.CreatedAt})
+		writeJSON(c.stdout, struct {
+			grantexapi.Endpoint
+			Secret string `json:"secret"` // in place of the one that is redacted
+		}{*e, string(e.Secret)})
 	} else {
 		fmt.Fprintln(c.stdout, printable(string(e.Secret)))
 	}
@@ -153,9 +141,7 @@ func (c *accountCmd) reveal(e *grantexapi.Endpoint) error {
 }
 
 var deliveriesCommand = command{
-	name: "deliveries",
-	args: "ID",
-	min:  1, max: 1,
+	name: "deliveries", args: "ID", min: 1, max: 1,
 	about: `List an endpoint's deliveries, past and pending, newest first.
 When the API limits calls, the command waits as long as the API asks, and then
 continues.`,

@@ -23,34 +23,26 @@ func eventTypes() []string {
 	return []string{grantexhook.TypeGrantCreated, grantexhook.TypeGrantRevoked, grantexhook.TypeTokenIssued}
 }
 
-// sample returns a function that makes the data of a sample event.
-func sample(eventType string) (func(time.Time) any, error) {
-	switch eventType {
-	case grantexhook.TypeGrantCreated:
-		return func(at time.Time) any {
-			return grantexhook.GrantCreated{GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at), PrincipalID: "user_sample",
-				Scopes: []string{"calendar:read", "email:send"}, ExpiresAt: at.Add(24 * time.Hour)}
-		}, nil
-	case grantexhook.TypeGrantRevoked:
-		return func(at time.Time) any { return grantexhook.GrantRevoked{GrantID: sender.NewID("grnt_", at)} }, nil
-	case grantexhook.TypeTokenIssued:
-		return func(at time.Time) any {
-			return grantexhook.TokenIssued{TokenID: sender.NewID("tok_", at), GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at),
-				PrincipalID: "user_sample", Scopes: []string{"calendar:read"}, ExpiresAt: at.Add(time.Hour)}
-		}, nil
-	}
-	return nil, usageError(fmt.Sprintf("there is no sample event of type %q", eventType), "samples exist for "+strings.Join(eventTypes(), ", ")+"; any other type needs -data FILE")
+// samples make the data of sample events.
+var samples = map[string]func(time.Time) any{
+	grantexhook.TypeGrantCreated: func(at time.Time) any {
+		return grantexhook.GrantCreated{GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at), PrincipalID: "user_sample",
+			Scopes: []string{"calendar:read", "email:send"}, ExpiresAt: at.Add(24 * time.Hour)}
+	},
+	grantexhook.TypeGrantRevoked: func(at time.Time) any { return grantexhook.GrantRevoked{GrantID: sender.NewID("grnt_", at)} },
+	grantexhook.TypeTokenIssued: func(at time.Time) any {
+		return grantexhook.TokenIssued{TokenID: sender.NewID("tok_", at), GrantID: sender.NewID("grnt_", at), AgentID: sender.NewID("ag_", at),
+			PrincipalID: "user_sample", Scopes: []string{"calendar:read"}, ExpiresAt: at.Add(time.Hour)}
+	},
 }
 
 // jsonLine returns body on one line, byte for byte unless it has several lines.
 func jsonLine(body []byte) []byte {
-	line := bytes.NewBuffer(make([]byte, 0, len(body)+1))
-	if !bytes.ContainsAny(body, "\r\n") || json.Compact(line, body) != nil {
-		line.Reset()
-		line.Write(body)
+	var line bytes.Buffer
+	if !bytes.ContainsAny(body, "\r\n") || json.Compact(&line, body) != nil {
+		return append(bytes.Clone(body), '\n')
 	}
-	line.WriteByte('\n')
-	return line.Bytes()
+	return append(line.Bytes(), '\n')
 }
 
 // describe formats an event for people.

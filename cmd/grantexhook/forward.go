@@ -20,9 +20,7 @@ import (
 const maxInFlight = 64
 
 var forwardCommand = command{
-	name: "forward",
-	args: "URL",
-	min:  1, max: 1,
+	name: "forward", args: "URL", min: 1, max: 1,
 	about: `Deliver the account's events to a URL that only this machine can reach.
 It reads the API's event stream, signs each event with the secret as Grantex does,
 and prints the response. When the stream breaks, it reconnects and reports which

@@ -8,15 +8,14 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"grantex.dev/grantexhook/internal/sender"
 )
 
 var sendCommand = command{
-	name: "send",
-	args: "TYPE URL",
-	min:  2, max: 2,
+	name: "send", args: "TYPE URL", min: 2, max: 2,
 	about: `Send a signed event as Grantex does, and print the response.
 Without -data it's a sample, available for the types grant.created,
 grant.revoked and token.issued. The command fails unless every event is
@@ -42,11 +41,10 @@ echo '{"grantId":"grnt_1","cascade":true}' | grantexhook send -data - grant.revo
 // A sendCmd is the command send.
 type sendCmd struct {
 	*app
-	data, at, id string
-	count        int
-	legacy, json bool
-	retry        retrying
-	secretFile   *string
+	data, at, id, retry string
+	count               int
+	legacy, json        bool
+	secretFile          *string
 }
 
 func (c *sendCmd) run(ctx context.Context, args []string) error {
@@ -120,10 +118,14 @@ func (c *sendCmd) skew() (time.Duration, error) {
 
 // payload returns a function that makes the data of an event.
 func (c *sendCmd) payload(eventType string) (func(time.Time) any, error) {
-	if c.data == "" {
-		return sample(eventType)
-	}
-	if eventType == "" {
+	sample, ok := samples[eventType]
+	switch {
+	case c.data == "" && ok:
+		return sample, nil
+	case c.data == "":
+		return nil, usageError(fmt.Sprintf("there is no sample event of type %q", eventType),
+			"samples exist for "+strings.Join(eventTypes(), ", ")+"; any other type needs -data FILE")
+	case eventType == "":
 		return nil, usageError("the type is empty", "grantexhook help send")
 	}
 	text, err := c.read(c.data)

@@ -17,24 +17,19 @@ import (
 // maxSetting is far more than any secret needs.
 const maxSetting = 64 << 10
 
-// variable returns the name of the environment variable for a setting.
-func variable(name string) string {
-	if name == "secret" {
-		return "GRANTEX_WEBHOOK_SECRET"
-	}
-	return "GRANTEX_API_KEY"
-}
+// variables are the environment variables of the settings.
+var variables = map[string]string{"secret": "GRANTEX_WEBHOOK_SECRET", "api-key": "GRANTEX_API_KEY"}
 
 // fileFlag defines the flag for a file that contains a setting. There's no flag for
 // the value itself, since everyone on the machine can see arguments.
 func fileFlag(fs *flag.FlagSet, name, what string) *string {
-	return fs.String(name+"-file", "", "read the "+what+" from `FILE` instead of "+variable(name)+" in the environment")
+	return fs.String(name+"-file", "", "read the "+what+" from `FILE` instead of "+variables[name]+" in the environment")
 }
 
 // setting returns the content of file, or the environment's value if file is "". It
 // returns "" if the setting is missing.
 func (a *app) setting(name, file string) (string, error) {
-	env := variable(name)
+	env := variables[name]
 	if file != "" {
 		return readSetting(file)
 	}
@@ -68,14 +63,20 @@ func readSetting(file string) (string, error) {
 
 // secret returns the secret to sign or verify with.
 func (a *app) secret(file string) (string, error) {
-	secret, err := a.setting("secret", file)
+	secret, err := a.anySecret(file)
 	if err != nil {
 		return "", err
 	}
-	if secret == "" {
-		return "", usageError("there is no secret", "set GRANTEX_WEBHOOK_SECRET to the endpoint's secret, or use -secret-file FILE")
-	}
 	return secret, checkSecret(secret)
+}
+
+// anySecret returns the secret even if it can't be the endpoint's.
+func (a *app) anySecret(file string) (string, error) {
+	secret, err := a.setting("secret", file)
+	if err == nil && secret == "" {
+		err = usageError("there is no secret", "set GRANTEX_WEBHOOK_SECRET to the endpoint's secret, or use -secret-file FILE")
+	}
+	return secret, err
 }
 
 func checkSecret(secret string) error {

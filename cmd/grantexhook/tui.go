@@ -115,16 +115,13 @@ func printable(text string) string {
 	return text
 }
 
-// writeJSON writes v on one line.
-func writeJSON(w io.Writer, v any) error {
+// writeJSON writes v, which must have a JSON form, on one line.
+func writeJSON(w io.Writer, v any) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	_, err := w.Write(append(escaped(bytes.TrimSpace(b.Bytes())), '\n'))
-	return err
+	_ = enc.Encode(v)
+	w.Write(append(escaped(bytes.TrimSpace(b.Bytes())), '\n'))
 }
 
 // escaped returns JSON with escapes for the characters that don't print. They must
@@ -135,14 +132,12 @@ func escaped(text []byte) []byte {
 	}
 	var b bytes.Buffer
 	for _, r := range string(text) {
-		switch {
-		case unicode.IsPrint(r):
+		if unicode.IsPrint(r) {
 			b.WriteRune(r)
-		case r <= 0xFFFF:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
 	}
 	return b.Bytes()

@@ -28,7 +28,7 @@ func TestWriteJSON(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
-			require.NoError(t, writeJSON(&b, tt.value))
+			writeJSON(&b, tt.value)
 			require.Equal(t, tt.want+"\n", b.String())
 			var back string
 			require.NoError(t, json.Unmarshal(b.Bytes(), &back))

@@ -31,9 +31,9 @@ grantexhook verify -request saved.http -now 2026-11-23T11:50:00Z
 nc -l 8080 | tee saved.http; grantexhook verify -any-time -request saved.http`,
 	setup: func(a *app, fs *flag.FlagSet) action {
 		c := &verifyCmd{app: a, header: http.Header{}}
-		fs.Var(headerFlag{c.header, grantexhook.HeaderSignature}, "signature", "the `VALUE` of "+grantexhook.HeaderSignature)
-		fs.Var(headerFlag{c.header, grantexhook.HeaderSignatureV2}, "signature-v2", "the `VALUE` of "+grantexhook.HeaderSignatureV2)
-		fs.Var(headerFlag{c.header, grantexhook.HeaderTimestamp}, "timestamp", "the `VALUE` of "+grantexhook.HeaderTimestamp)
+		headerFlag(fs, c.header, "signature", grantexhook.HeaderSignature)
+		headerFlag(fs, c.header, "signature-v2", grantexhook.HeaderSignatureV2)
+		headerFlag(fs, c.header, "timestamp", grantexhook.HeaderTimestamp)
 		fs.StringVar(&c.request, "request", "", "read the headers and the body from `FILE`, a saved request; - is standard input")
 		fs.StringVar(&c.now, "now", "", "verify as if it were `TIME`: RFC 3339, Unix seconds, or an offset from now such as -10m")
 		fs.BoolVar(&c.anyTime, "any-time", false, "accept any timestamp, for old recordings")
@@ -52,20 +52,13 @@ type verifyCmd struct {
 	secretFile    *string
 }
 
-// A headerFlag is a flag for one header of the delivery.
-type headerFlag struct {
-	header http.Header
-	name   string
-}
-
-// String implements [flag.Value].
-func (headerFlag) String() string { return "" }
-
-// Set implements [flag.Value]. White space around a value doesn't belong to it (RFC
-// 9110, section 5.5).
-func (f headerFlag) Set(value string) error {
-	f.header.Add(f.name, strings.TrimSpace(value))
-	return nil
+// headerFlag defines a flag for one header of the delivery. White space around a value
+// doesn't belong to it (RFC 9110, section 5.5).
+func headerFlag(fs *flag.FlagSet, header http.Header, name, key string) {
+	fs.Func(name, "the `VALUE` of "+key, func(value string) error {
+		header.Add(key, strings.TrimSpace(value))
+		return nil
+	})
 }
 
 // A verdict is the result of the command verify.
@@ -89,10 +82,7 @@ func (c *verifyCmd) run(context.Context, []string) error {
 	if err != nil {
 		return err
 	}
-	secret, err := c.setting("secret", *c.secretFile)
-	if err == nil && secret == "" {
-		_, err = c.secret("") // returns an error that explains what is missing
-	}
+	secret, err := c.anySecret(*c.secretFile)
 	if err != nil {
 		return err
 	}
