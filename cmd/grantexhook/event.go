@@ -45,7 +45,7 @@ func jsonLine(body []byte) []byte {
 	return append(line.Bytes(), '\n')
 }
 
-// describe formats an event for people.
+// describe formats an event for people, with the fields of its data in order.
 func describe(body []byte, signed string) string {
 	var e grantexhook.RawEvent
 	if json.Unmarshal(body, &e) != nil {
@@ -53,47 +53,29 @@ func describe(body []byte, signed string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s  created %s, %s\n", printable(e.Type), printable(e.ID), when(e.CreatedAt), signed)
-	for _, f := range fields(e.Data) {
-		fmt.Fprintf(&b, "  %-16s %s\n", printable(f.name), f.text())
+	data := json.NewDecoder(bytes.NewReader(e.Data)) // valid, since the body is
+	start, _ := data.Token()
+	for start == json.Delim('{') && data.More() {
+		var value json.RawMessage
+		name, _ := data.Token()
+		_ = data.Decode(&value)
+		fmt.Fprintf(&b, "  %-16s %s\n", printable(fmt.Sprint(name)), plain(value))
 	}
 	return b.String()
 }
 
-// A field is one field of a JSON object.
-type field struct {
-	name  string
-	value json.RawMessage
-}
-
-// fields returns the fields of an object in order.
-func fields(object []byte) (all []field) {
-	dec := json.NewDecoder(bytes.NewReader(object))
-	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
-		return nil
-	}
-	for dec.More() {
-		name, err := dec.Token()
-		f := field{name: fmt.Sprint(name)}
-		if err != nil || dec.Decode(&f.value) != nil {
-			return all
-		}
-		all = append(all, f)
-	}
-	return all
-}
-
-// text shows a value. Strings are shown without quotes if they're harmless.
-func (f field) text() string {
+// plain shows a value. Strings are shown without quotes if they're harmless.
+func plain(value json.RawMessage) string {
 	var one string
 	var list []string
 	switch {
-	case json.Unmarshal(f.value, &one) == nil:
+	case json.Unmarshal(value, &one) == nil:
 		return printable(one)
-	case json.Unmarshal(f.value, &list) == nil && !slices.Contains(list, ""):
+	case json.Unmarshal(value, &list) == nil && !slices.Contains(list, ""):
 		for i := range list {
 			list[i] = printable(list[i])
 		}
 		return strings.Join(list, ", ")
 	}
-	return printable(string(f.value))
+	return printable(string(value))
 }

@@ -105,14 +105,11 @@ func (c *sendCmd) event(eventType string, payload func(time.Time) any, at time.T
 
 // skew returns how far the signing clock is ahead.
 func (c *sendCmd) skew() (time.Duration, error) {
-	switch {
-	case c.at == "":
-		return 0, nil
-	case c.legacy:
+	if c.at != "" && c.legacy {
 		return 0, usageError("-at and -legacy are mutually exclusive: the legacy signature has no timestamp", "grantexhook help send")
 	}
 	now := time.Now()
-	at, err := parseTime(c.at, now)
+	at, err := parseTime(cmp.Or(c.at, "0s"), now)
 	return at.Sub(now), err
 }
 

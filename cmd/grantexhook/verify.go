@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -102,10 +103,7 @@ func (c *verifyCmd) clock() (time.Time, error) {
 	if c.now != "" && c.anyTime {
 		return time.Time{}, usageError("-now and -any-time are mutually exclusive", "grantexhook help verify")
 	}
-	if c.now == "" {
-		return time.Now(), nil
-	}
-	return parseTime(c.now, time.Now())
+	return parseTime(cmp.Or(c.now, "0s"), time.Now())
 }
 
 // delivery reads the delivery to verify.
@@ -153,7 +151,7 @@ func (c *verifyCmd) judge(header http.Header, body []byte, secret string, now ti
 		result.Hint = "was it sent by Grantex? a proxy may have dropped the headers"
 	case err != nil:
 		result.explain(err, header, body, secret)
-	case result.AgeSeconds != nil && !c.anyTime && outside(*result.AgeSeconds):
+	case result.AgeSeconds != nil && !c.anyTime && max(*result.AgeSeconds, -*result.AgeSeconds) > int64(grantexhook.DefaultTolerance/time.Second):
 		result.stale(now)
 	default:
 		result.Right = true
@@ -168,11 +166,6 @@ func check(header http.Header, body []byte, secret string) error {
 		return err
 	}
 	return v.Verify(header, body)
-}
-
-func outside(age int64) bool {
-	limit := int64(grantexhook.DefaultTolerance / time.Second)
-	return age > limit || age < -limit
 }
 
 func (r *verdict) stale(now time.Time) {
