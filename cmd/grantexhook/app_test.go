@@ -72,6 +72,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no types", nil, "forward -types , http://h", "-types names no type"},
 		{"no receiver", nil, "forward h", "must begin with http"},
 		{"no status", map[string]string{key: "k"}, "deliveries -status lost wh_1", `unknown status "lost"`},
+		{"no status of a grant", map[string]string{key: "k"}, "grants -status expired", `unknown status "expired"` + "\nhint: use active or revoked"},
 		{"create for no URL", map[string]string{key: "k"}, "endpoints create h", "must begin with http"},
 		{"two clocks", nil, "verify -any-time -now 1", "mutually exclusive"},
 		{"headers twice", nil, "verify -request f -timestamp 1", "mutually exclusive"},

@@ -35,6 +35,8 @@ var commands = []command{
 	endpointsDeleteCommand,
 	endpointsRotateCommand,
 	deliveriesCommand,
+	grantsCommand,
+	grantCommand,
 	versionCommand,
 }
 

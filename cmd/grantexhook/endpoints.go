@@ -20,6 +20,7 @@ type accountCmd struct {
 	*app
 	json   bool
 	status string
+	query  grantexapi.GrantQuery
 	client *grantexapi.Client
 }
 

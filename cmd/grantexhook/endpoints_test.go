@@ -42,14 +42,15 @@ func (e exchange) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 func exchanges(t *testing.T) map[string]exchange {
 	t.Helper()
-	f, err := os.Open("../../grantexapi/testdata/api.jsonl")
-	require.NoError(t, err)
-	defer f.Close()
 	named := map[string]exchange{}
-	for dec := json.NewDecoder(f); dec.More(); {
-		var e exchange
-		require.NoError(t, dec.Decode(&e))
-		named[e.Name] = e
+	for _, file := range []string{"api.jsonl", "grants.jsonl"} {
+		text, err := os.ReadFile("../../grantexapi/testdata/" + file)
+		require.NoError(t, err)
+		for dec := json.NewDecoder(bytes.NewReader(text)); dec.More(); {
+			var e exchange
+			require.NoError(t, dec.Decode(&e))
+			named[e.Name] = e
+		}
 	}
 	return named
 }
@@ -85,6 +86,7 @@ func (a *api) session() session {
 
 func TestAPI(t *testing.T) {
 	const id = "wh_01M843ZES2T1NK9TZ8APKA6WR4"
+	const revokedGrant = "grnt_01M8CB3BF1A2RJ54SNM0FZVHPP"
 	const page = "GET /v1/webhooks/wh_1/deliveries?page=1&pageSize=100"
 	get := func(recording string) map[string]string { return map[string]string{"GET": recording} }
 	tests := []struct {
@@ -121,6 +123,17 @@ func TestAPI(t *testing.T) {
 		{"deliveries-json", "deliveries -json wh_1", get("deliveries-flaky-endpoint"), exitDone, []string{page}},
 		{"deliveries-none", "deliveries wh_1", get("deliveries-empty"), exitDone, []string{page}},
 		{"deliveries-unknown", "deliveries wh_1", get("deliveries-404-unknown"), exitFailed, []string{page}},
+		{"grants", "grants", get("grants-list-all"), exitDone, []string{"GET /v1/grants"}},
+		{"grants-json", "grants -json -status revoked", get("grants-list-revoked"), exitDone, []string{"GET /v1/grants?status=revoked"}},
+		{"grants-of-both", "grants -principal user_1 -agent ag_1 -status active", get("grants-list-agent"), exitDone,
+			[]string{"GET /v1/grants?agentId=ag_1&principalId=user_1&status=active"}},
+		{"grants-none", "grants -status revoked", get("grants-list-revoked-none"), exitDone, []string{"GET /v1/grants?status=revoked"}},
+		{"grants-too-often", "grants", get("grants-list-429"), exitFailed, []string{"GET /v1/grants"}},
+		{"grant-revoked", "grant " + revokedGrant, get("grant-get-after-revoke-root"), exitFailed, []string{"GET /v1/grants/" + revokedGrant}},
+		{"grant-revoked-json", "grant -json " + revokedGrant, get("grant-get-after-revoke-root"), exitFailed, []string{"GET /v1/grants/" + revokedGrant}},
+		{"grant-unknown", "grant grnt_1", get("grant-get-unknown"), exitFailed, []string{"GET /v1/grants/grnt_1"}},
+		{"grant-unknown-json", "grant grnt_1 -json", get("grant-get-unknown"), exitFailed, []string{"GET /v1/grants/grnt_1"}},
+		{"grant-wrong-key", "grant grnt_1", get("grant-get-bad-key"), exitFailed, []string{"GET /v1/grants/grnt_1"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -232,7 +245,10 @@ func TestHostileAPI(t *testing.T) {
 	const evil = `\u001b[31m\nforged \u009b2J \u202eRTL`
 	endpoint := `{"id":"wh_` + evil + `","url":"http://h/` + evil + `","events":["` + evil + `"],"secret":"` + evil + `","createdAt":"2026-11-23T12:01:56.867Z"}`
 	delivery := `{"id":"whd_1","eventId":"` + evil + `","eventType":"` + evil + `","status":"` + evil + `","lastError":"` + evil + `","url":"` + evil + `"}`
+	grant := `{"grantId":"grnt_1","agentId":"` + evil + `","principalId":"` + evil + `","scopes":["` + evil + `"],"status":"` + evil + `"}`
 	answers := map[string]string{
+		"GET /v1/grants":                   `{"grants":[` + grant + `]}`,
+		"GET /v1/grants/grnt_1":            grant,
 		"GET /v1/webhooks":                 `{"webhooks":[` + endpoint + `]}`,
 		"POST /v1/webhooks":                endpoint,
 		"GET /v1/webhooks/wh_1/deliveries": `{"deliveries":[` + delivery + `],"total":1,"page":1}`,
@@ -247,7 +263,7 @@ func TestHostileAPI(t *testing.T) {
 		refuse(403, `{"message":"`+evil+`","code":"`+evil+`","requestId":"`+evil+`"}`)(w, r)
 	}))
 	defer s.Close()
-	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete wh_1", "deliveries wh_1", "deliveries wh_2"} {
+	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete wh_1", "deliveries wh_1", "deliveries wh_2", "grants", "grant grnt_1"} {
 		for _, asJSON := range []bool{false, true} {
 			t.Run(fmt.Sprint(args, " ", asJSON), func(t *testing.T) {
 				words := strings.Fields(args)
@@ -294,7 +310,7 @@ func TestSecretThatCouldNotBeWritten(t *testing.T) {
 
 // TestCommandsNeedAKey covers every command that calls the API.
 func TestCommandsNeedAKey(t *testing.T) {
-	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete x", "endpoints rotate x", "deliveries x", "forward http://h"} {
+	for _, args := range []string{"endpoints list", "endpoints create http://h", "endpoints delete x", "endpoints rotate x", "deliveries x", "grants", "grant x", "forward http://h"} {
 		r := withSecret().run(t.Context(), strings.Fields(args)...)
 		require.Equal(t, exitUsage, r.status, args)
 		require.Contains(t, r.stderr, "there is no API key", args)

@@ -34,6 +34,8 @@ func apiHint(err error) string {
 		return "check GRANTEX_API_KEY, and GRANTEX_URL if it is set"
 	case status == http.StatusPaymentRequired:
 		return "grantexhook endpoints delete ID makes room for another"
+	case status == http.StatusNotFound && refused.Code == "":
+		return "check GRANTEX_URL if it is set; an unknown ID would have the code NOT_FOUND"
 	case status == http.StatusNotFound:
 		return "grantexhook endpoints list shows the IDs; check GRANTEX_URL if it is set"
 	case status == http.StatusTooManyRequests || status >= 500:
