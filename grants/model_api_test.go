@@ -271,7 +271,10 @@ func (a *api) hush(path string, wait time.Duration) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.silence = [2]time.Duration{a.now(), a.now() + min(wait, time.Minute)}
+	if a.now() > a.silence[1] {
+		a.silence[0] = a.now()
+	}
+	a.silence[1] = max(a.silence[1], a.now()+min(wait, time.Minute))
 }
 
 // misanswer turns a right response into a wrong one.

@@ -219,6 +219,8 @@ func init() { // which breaks a cycle
 		{12, (*model).openOne},
 		{3, (*model).closeOne},
 		{6, (*model).syncOne},
+		{4, (*model).cross},
+		{2, (*model).family},
 		{3, (*model).markOne},
 		{3, (*model).watchOne},
 		{3, (*model).changeWeather},
@@ -427,6 +429,47 @@ func (m *model) syncOne() {
 		defer cancel()
 		_ = in.sync(ctx)
 	})
+}
+
+// cross asks for a new grant and, while the answer may be under way, ends it and asks
+// for a list.
+func (m *model) cross() {
+	m.create()
+	id, in := m.newest(), m.in
+	if m.rnd.IntN(3) == 0 {
+		m.syncOne()
+	}
+	m.beside(func() { in.context(m.Context(), id) })
+	m.beside(func() { in.check(m.Context(), id) })
+	m.step("cross %s", id)
+	time.Sleep(pick(m.rnd, 0, 1, 100*time.Millisecond, 1*s, 3*s))
+	if g := m.some(m.rnd, func(g *truth) bool { return g.id == id && g.active() }); g != nil {
+		switch m.rnd.IntN(3) {
+		case 0:
+			m.withdraw(m.rnd, g)
+		case 1:
+			m.deleteAgent(g.agent)
+			m.beside(func() { in.check(m.Context(), id) })
+		}
+	}
+	m.syncOne()
+}
+
+// family delegates a grant, lets the Cache know all of it, and revokes the root.
+func (m *model) family() {
+	root, child := m.sign(m.rnd, time.Hour), m.sign(m.rnd, time.Hour)
+	m.commit(root, nil)
+	m.commit(child, root)
+	in := m.in
+	m.step("family %s", child.id)
+	m.beside(func() { in.context(m.Context(), child.id) })
+	time.Sleep(pick(m.rnd, 2*s, 8*s))
+	m.spread(m.revoke(root))
+}
+
+func (m *model) newest() string {
+	ids := m.ids(func(*truth) bool { return true })
+	return ids[len(ids)-1]
 }
 
 func (m *model) markOne() {
