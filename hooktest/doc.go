@@ -1,6 +1,6 @@
 // Package hooktest tests webhook handlers with the requests that Grantex would
-// send. It doesn't need Grantex or a network, and it imports only grantexhook and
-// the standard library.
+// send, and programs that call Grantex with an API in memory. It doesn't need Grantex
+// or a network, and it imports only grantexhook and the standard library.
 //
 // A handler behind the middleware needs a signed request:
 //
@@ -51,6 +51,29 @@
 //
 // Deliver also fails the test if your handler responds with 204, 205 or 304. These crash
 // the real sender's process.
+//
+// # A Grantex API
+//
+// An [API] is Grantex itself, in memory: grants, webhook endpoints, the event stream, and
+// tokens with the key set that verifies them. It needs no testing.TB, so a program can
+// use it as a demo account.
+//
+//	api := hooktest.NewAPI()
+//	defer api.Close()
+//	client := &grantexapi.Client{APIKey: "any", HTTPClient: api.Client()}
+//	api.Endpoint(hooktest.Sender{Secret: secret, Handler: handler})
+//
+//	grant := api.Create(grantexhook.GrantCreated{Scopes: []string{"read"}})
+//	token := api.Token(grant.GrantID, "https://example.com")
+//	api.Create(grantexhook.GrantCreated{ParentGrantID: grant.GrantID}) // delegates it
+//	api.Revoke(grant.GrantID)                                          // and what was delegated from it
+//	api.RevokeBy("anomaly.auto_revoked", grant.GrantID)                // without a grant.revoked
+//	api.DeleteAgent(grant.AgentID)                                     // without any event
+//	api.Intercept(f)                                                   // slow, failing, broken or partial responses
+//	api.Schedule(f)                                                    // events lost, late, twice or out of order
+//	api.Crash()                                                        // all streams break and count on
+//
+// Outside a bubble, serve it with [net/http/httptest.NewServer].
 //
 // # In other languages
 //

@@ -49,16 +49,16 @@ var endings = map[string]func(g *grant, cascade bool) any{
 // It does nothing if the grant has already ended.
 func (a *API) Revoke(grantID string) { a.RevokeBy(grantexhook.TypeGrantRevoked, grantID) }
 
-// RevokeBy is like [API.Revoke] for a way that Grantex names by the event that it
-// publishes instead. Only the last of these events contains the grant's ID, and no
-// endpoint can subscribe to them. The grants delegated from this one stay active.
+// RevokeBy revokes a grant in one of the ways that publish another event instead of
+// grant.revoked. Grants delegated from it stay active. Grantex sends these only to streams,
+// and only the last of them has the grant's ID:
 //
-//   - dpdp.consent.withdrawn: a principal withdrew consent
+//   - dpdp.consent.withdrawn: the principal withdrew consent
 //   - dpdp.erasure.completed: a principal's data was erased
 //   - consent_bundle.revoked: the grant's consent bundle was revoked
 //   - anomaly.auto_revoked: Grantex itself revoked the grant
 //
-// With grant.revoked it is Revoke. It panics if eventType is another one.
+// With grant.revoked it's the same as Revoke. It panics if eventType is anything else.
 func (a *API) RevokeBy(eventType, grantID string) {
 	if endings[eventType] == nil {
 		panic(fmt.Sprintf("hooktest: %q doesn't revoke a grant; use grant.revoked or a type that RevokeBy lists", eventType))

@@ -41,14 +41,15 @@ type endpoint struct {
 }
 
 // Endpoint creates a webhook endpoint and returns its ID. It delivers events of these
-// types, or without types those of grants and tokens, as s delivers them: to s.Handler
-// or s.URL, signed with s.Secret, with all that s does differently from Grantex. A
-// delivery whose status crashes Grantex isn't retried and stays pending.
+// types as s would: to s.Handler or s.URL, signed with s.Secret, with everything that s
+// does differently from Grantex. Without types it delivers grant.created, grant.revoked
+// and token.issued. If a status crashes the real sender, the delivery isn't retried and
+// stays pending, and slog.Default gets an error.
 //
-// You can also create endpoints through the API, like a program would. They deliver over
-// the network, unless an endpoint with the same URL has a Handler. Then that gets the
-// deliveries too, for example those of the twin that Client.Rotate creates. The URL for
-// a Handler is "http://example.com" followed by s.Path.
+// Your program can also create endpoints through the API. Those deliver over the
+// network, unless an endpoint with the same URL has a Handler. Then the Handler gets the
+// deliveries, for example those of the twin that Client.Rotate creates. The URL for a
+// Handler is "http://example.com" followed by s.Path.
 //
 // It panics if a field of s is out of range.
 func (a *API) Endpoint(s Sender, types ...string) (id string) {

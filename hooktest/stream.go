@@ -119,11 +119,11 @@ func (a *API) broadcast(eventType string, body []byte) {
 	}
 }
 
-// Crash breaks all streams, as when the process of Grantex that serves them is killed.
-// Such a process doesn't lower the account's count of streams, of which it allows five.
-// Grantex forgets the count after 300 seconds in which no stream was opened. Each try
-// starts that time over, even one that gets a 429, so a client that retries sooner locks
-// itself out.
+// Crash breaks all streams, as if the process of Grantex that serves them was killed.
+// Grantex allows an account five streams, and it goes on counting those that broke this
+// way. It forgets them after 300 seconds without a try to open a stream. Each try starts
+// that time over, even one that gets a 429, so a client that retries sooner locks itself
+// out.
 //
 // To cut streams without this trap, see [API.Intercept].
 func (a *API) Crash() {
