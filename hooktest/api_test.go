@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -290,4 +291,17 @@ func TestClose(t *testing.T) {
 		_, err := c.List(t.Context())
 		require.ErrorContains(t, err, "hooktest: the server is closed")
 	})
+}
+
+// TestCloseWaits checks that no goroutine of the API is left after Close.
+func TestCloseWaits(t *testing.T) {
+	a := hooktest.NewAPI()
+	a.Endpoint(hooktest.Sender{Secret: secret, URL: "http://127.0.0.1:1"}, "x.y")
+	for range 1000 {
+		a.Publish(hooktest.Event{Type: "x.y"})
+	}
+	a.Close()
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	require.NotContains(t, string(stacks), "hooktest.(*API).deliver")
 }
