@@ -36,19 +36,26 @@ type statements struct {
 
 // claimSQL returns the row even if it doesn't change it, so a single statement
 // finds out who holds the claim.
+//
+// doneSQL leaves a mark that lasts as long or slightly longer, as [Store.Tx] makes it.
+// Then there's nothing to commit, so it doesn't wait for the disk. A WHERE after DO
+// UPDATE wouldn't do: it locks the row, which PostgreSQL must commit. Marks that haven't
+// expired are never taken back, so it doesn't matter what changes after the look.
 const (
 	claimSQL = `
-INSERT INTO {table} AS held (id, token, expires) VALUES ($1, $2, {after $3})
+INSERT INTO {table} AS held (id, token, expires) SELECT $1, $2, {after $3} WHERE {async}
 ON CONFLICT (id) DO UPDATE SET
 	token = CASE WHEN held.expires <= {now} THEN excluded.token ELSE held.token END,
 	expires = CASE WHEN held.expires <= {now} THEN {after $3} ELSE held.expires END
 RETURNING token`
 
 	doneSQL = `
-INSERT INTO {table} (id, token, expires) VALUES ($1, 0, {after $2})
+INSERT INTO {table} (id, token, expires) SELECT $1, 0, {after $2} WHERE {serializable} OR NOT EXISTS (
+	SELECT 1 FROM {table} WHERE id = $1 AND token = 0 AND expires BETWEEN {now} + {$2} AND {now} + {$2} * 1.001
+)
 ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}`
 
-	releaseSQL = `DELETE FROM {table} WHERE id = $1 AND token = $2`
+	releaseSQL = `DELETE FROM {table} WHERE id = $1 AND token = $2 AND {async}`
 
 	markSQL = `
 INSERT INTO {table} AS held (id, token, expires) SELECT $1, 0, {after $2} WHERE {limited $3}
@@ -67,6 +74,13 @@ DELETE FROM {table} WHERE id IN (
 // before the wait, which is harmless for leases that are longer than waits. SQLite
 // reads the clock once, after waiting.
 //
+// {async} is always true. Its side effect is that the commit of this transaction doesn't
+// wait for the disk or for a standby. If the server then loses a claim, a release or a
+// deletion, the event is handled again or late, which any Store may do.
+//
+// {serializable} keeps doneSQL from reading the table at that isolation level, where it
+// could make the transactions of others fail.
+//
 // {limited} is always true. Its side effect limits how long the transaction may be
 // idle. It's part of the statement that locks rows, so it doesn't cost a round trip.
 // In markSQL it comes before the conflict, since even a row that isn't changed stays
@@ -77,8 +91,11 @@ var (
 		"{after $2}", "clock_timestamp() + $2 * interval '1 second'",
 		"{after $3}", "clock_timestamp() + $3 * interval '1 second'",
 		"{skip locked}", "FOR UPDATE SKIP LOCKED",
-		"{returning limited $1}", "RETURNING " + limitedSQL("$1"),
+		"{returning limited $1}", "RETURNING " + limitedSQL("$1") + ", " + asyncSQL,
 		"{limited $3}", limitedSQL("$3"),
+		"{async}", asyncSQL,
+		"{serializable}", "current_setting('transaction_isolation') = 'serializable'",
+		"{$2}", "$2 * interval '1 second'",
 	}
 	sqlite = []string{
 		"{now}", "unixepoch('now', 'subsec')",
@@ -87,8 +104,13 @@ var (
 		"{skip locked}", "",
 		"{returning limited $1}", "",
 		"{limited $3}", "true",
+		"{async}", "true",
+		"{serializable}", "false",
+		"{$2}", "$2",
 	}
 )
+
+const asyncSQL = "set_config('synchronous_commit', 'off', true) = 'off'"
 
 func limitedSQL(param string) string {
 	return "CASE WHEN " + param + "::text <> '' THEN set_config('idle_in_transaction_session_timeout', " + param + "::text, true) <> '' ELSE true END"

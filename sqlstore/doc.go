@@ -57,6 +57,16 @@
 // synchronous_commit = off, a failover may lose commits. It then loses claims, marks
 // and the rows that Tx committed, even for events that were acknowledged.
 //
+// Only Done and the transaction of [Store.Tx] wait until their commit is as safe as
+// synchronous_commit asks. A claim, a release and the deletion of expired rows don't
+// wait, whatever the setting. So an event waits for the disk once, with or without Tx.
+// If the server crashes or fails over within about a second, it can lose a claim. Another
+// attempt can then run while the first one is still running. Handlers must tolerate that
+// with any Store, and with Tx the rows are still written once. If it loses a release, the
+// event can be claimed again when the lease expires.
+//
+// At the isolation level serializable, a Dispatcher's Done after Tx waits for the disk too.
+//
 // If you use pgx without database/sql, open db from your pool. The pool's limits then
 // apply:
 //
@@ -108,6 +118,9 @@
 // github.com/mattn/go-sqlite3 silently ignores them and wants
 // _busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL. It waits for a lock for the
 // whole busy_timeout, even if the context ends first.
+//
+// An event waits for the disk twice, with or without [Store.Tx]: Claim once, and Done or
+// Tx once.
 //
 // With one connection, a function in [Store.Tx] that uses db instead of its transaction
 // deadlocks until a context ends. In WAL mode, synchronous(FULL) keeps the last commits

@@ -69,6 +69,9 @@ func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 // Claim implements grantexhook.Store. If a [Store.Tx] of the same event is open,
 // Claim waits for it to end. If ctx ends or the connection breaks before the database
 // responds, Claim returns an error, but id may be claimed until the lease expires.
+//
+// In PostgreSQL, Claim doesn't wait until the claim is on disk. A server that crashes
+// can lose it, and another attempt can then run at the same time.
 func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error) {
 	if err := s.sweep(ctx); err != nil {
 		return 0, false, fmt.Errorf("sqlstore: deleting expired rows: %w", err)
@@ -87,7 +90,8 @@ func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (toke
 	return 0, holder == doneToken, nil
 }
 
-// Done implements grantexhook.Store.
+// Done implements grantexhook.Store. It writes nothing if id is already marked as done
+// for as long, or up to a thousandth longer. After [Store.Tx], that's usually so.
 func (s *Store) Done(ctx context.Context, id string, keep time.Duration) error {
 	if err := s.exec(ctx, s.sql.done, id, keep.Seconds()); err != nil {
 		return fmt.Errorf("sqlstore: marking an event as done: %w", err)
@@ -95,7 +99,8 @@ func (s *Store) Done(ctx context.Context, id string, keep time.Duration) error {
 	return nil
 }
 
-// Release implements grantexhook.Store.
+// Release implements grantexhook.Store. Like Claim, it doesn't wait for the disk in
+// PostgreSQL. If the server loses the release, id stays claimed until the lease expires.
 func (s *Store) Release(ctx context.Context, id string, token int64) error {
 	if token == doneToken {
 		return nil

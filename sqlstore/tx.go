@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// keep is how long Tx marks an event as done: as long as a Dispatcher does.
-const keep = 24 * time.Hour
+// keep is how long Tx marks an event as done. A Dispatcher's Done comes later and marks
+// it for 24 hours. It has nothing to change if it comes within a minute.
+const keep = 24*time.Hour + time.Minute
 
 // Tx calls f in a transaction that also marks the event id as done. What f writes
 // through the transaction and the mark are committed together or not at all. If the
@@ -18,8 +19,8 @@ const keep = 24 * time.Hour
 //
 // Tx writes the mark first. A second Tx for the same event waits there until the
 // first one ends. If the first one was committed, the second doesn't call f.
-// Otherwise it takes the first one's place. The mark lasts 24 hours, after which Tx
-// would call f again.
+// Otherwise it takes the first one's place. The mark lasts at least 24 hours, after
+// which Tx would call f again.
 //
 // The transaction has the database's default isolation level. Tx rolls it back if ctx
 // ends, f panics or f returns an error, which Tx then returns as it is. After an error

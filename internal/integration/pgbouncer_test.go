@@ -117,6 +117,13 @@ func TestSQLStoreThroughPgBouncer(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			own := synchronousCommit(t, openPostgres(t, postgresURL))
+			atOnce(func(int) {
+				var setting string
+				if err := db.QueryRowContext(t.Context(), "SHOW synchronous_commit").Scan(&setting); err != nil || setting != own {
+					t.Error(setting, err)
+				}
+			})
 			b := sqlBackend{db: db}
 			require.Equal(t, bouncerEvents, b.count(t, effects))
 			require.Equal(t, bouncerEvents, b.count(t, schema+".events WHERE token = 0"))

@@ -49,14 +49,14 @@ func TestSQLStoreExpiry(t *testing.T) {
 			}
 			return err
 		}, 7500 * time.Millisecond},
-		{"Tx", func(b sqlBackend, id string) error { return b.Tx(ctx, id, effect(ctx, id)) }, 24 * time.Hour},
+		{"Tx", func(b sqlBackend, id string) error { return b.Tx(ctx, id, effect(ctx, id)) }, dispatcherKeep + time.Minute},
 		{"Tx of a claimed event", func(b sqlBackend, id string) error {
 			_, _, err := b.Claim(ctx, id, time.Second)
 			if err == nil {
 				err = b.Tx(ctx, id, effect(ctx, id))
 			}
 			return err
-		}, 24 * time.Hour},
+		}, dispatcherKeep + time.Minute},
 	}
 	onEachSQL(t, func(t *testing.T, b sqlBackend) {
 		for _, test := range tests {
