@@ -69,6 +69,14 @@ func (o observer) points(t testing.TB) map[string]string {
 			for _, p := range data.DataPoints {
 				points[key(m.Name, p.Attributes)] = fmt.Sprint(p.Value)
 			}
+		case metricdata.Gauge[int64]:
+			for _, p := range data.DataPoints {
+				points[key(m.Name, p.Attributes)] = fmt.Sprint(p.Value)
+			}
+		case metricdata.Gauge[float64]:
+			for _, p := range data.DataPoints {
+				points[key(m.Name, p.Attributes)] = fmt.Sprint(p.Value)
+			}
 		case metricdata.Histogram[float64]:
 			for _, p := range data.DataPoints {
 				points[key(m.Name, p.Attributes)] = fmt.Sprint(p.Count, " ", p.Sum)

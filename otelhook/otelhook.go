@@ -1,5 +1,5 @@
 // Package otelhook records what grantexhook does in OpenTelemetry: a span and metrics for
-// each event, and a counter of rejected requests.
+// each event, and a counter of rejected requests. [Grants] adds the state of a grants.Cache.
 //
 //	hook, err := otelhook.New(nil)
 //	...
