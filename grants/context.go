@@ -155,7 +155,7 @@ func (c *Cache) aging(now time.Time) (ids []string) {
 	half := c.opts.MaxAge / 2
 	ages := map[string]time.Duration{}
 	add := func(e *entry, least time.Duration) {
-		if a := c.age(e.id, e, now); a > half && now.Sub(e.wanted) > least {
+		if a := c.age(e.id, e, now); a > half && now.Sub(e.wanted) > least && c.questions.pending[e.id] == nil {
 			ages[e.id] = a
 			ids = append(ids, e.id)
 		}
