@@ -452,7 +452,7 @@ func TestGrantList(t *testing.T) {
 
 // TestGrantListGarbage checks what package grants promises about a list.
 func TestGrantListGarbage(t *testing.T) {
-	const n = 10_000
+	const n = 2_000
 	text := listed(n)
 	c := servingText(text)
 	var before, after runtime.MemStats
