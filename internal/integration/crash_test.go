@@ -129,6 +129,7 @@ type crash struct {
 	events  map[string]*crashEvent
 	order   []*crashEvent // as they were first answered 200
 	kills   []span
+	up      bool
 	answers map[string]int
 	repeats int // how many runs of a handler followed another one of the same event
 	wrong   map[string][]string
@@ -140,6 +141,7 @@ type crashEvent struct {
 	parcel
 	kind    string
 	fails   bool // the first time
+	slow    bool // the first time: if the server is killed meanwhile, Tx begins after that
 	settled time.Time
 	acked   bool
 	runs    []*crashRun
@@ -159,6 +161,7 @@ func newCrash(t *testing.T, seed uint64, settings ...string) *crash {
 		t:       t,
 		server:  newPrivatePostgres(t, append(settings, "wal_writer_delay=10s", "wal_writer_flush_after=1GB")...), // so what isn't durable is lost
 		rand:    rand.New(rand.NewPCG(seed, 0)),
+		up:      true,
 		events:  make(map[string]*crashEvent),
 		answers: make(map[string]int),
 		wrong:   make(map[string][]string),
@@ -246,6 +249,12 @@ func (c *crash) handle(ctx context.Context, store *sqlstore.Store, id string) er
 	run := crashRunOf(ctx)
 	e, first := c.begin(run, id)
 	time.Sleep(rand.N(3 * time.Millisecond))
+	if e.slow && first {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		c.outlast(run)
+	}
 	if e.fails && first {
 		return errors.New("failed as asked")
 	}
@@ -260,6 +269,29 @@ func (c *crash) handle(ctx context.Context, store *sqlstore.Store, id string) er
 		c.settle(id)
 	}
 	return err
+}
+
+// outlast waits a while for the server to be killed. If it is, outlast waits until it
+// responds again, and a bit more for another attempt at the event.
+func (c *crash) outlast(run *crashRun) {
+	for time.Since(run.begun) < crashTimeout/2 || !c.isUp() && time.Since(run.begun) < patience {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if c.killedDuring(run) {
+		time.Sleep(rand.N(200 * time.Millisecond))
+	}
+}
+
+func (c *crash) isUp() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.up
+}
+
+func (c *crash) killedDuring(run *crashRun) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.kills, func(k span) bool { return run.begun.Before(k.to) })
 }
 
 // begin checks that a handler may run, and notes that it does.
@@ -337,6 +369,7 @@ func (c *crash) kill() {
 	from := time.Now()
 	c.mu.Lock() // before anything that can come of it
 	c.kills = append(c.kills, span{from, from.Add(patience)})
+	c.up = false
 	c.mu.Unlock()
 	c.server.kill()
 	c.mu.Lock()
@@ -353,6 +386,9 @@ func (c *crash) recover() {
 		c.kill()
 	}
 	c.server.start()
+	c.mu.Lock()
+	c.up = true
+	c.mu.Unlock()
 }
 
 // check checks the effects of all events.
@@ -440,7 +476,7 @@ func (s crashSender) send(kinds []string, stop <-chan struct{}) {
 		default:
 		}
 		e := s.newEvent(kinds[s.rand.IntN(len(kinds))])
-		if s.rand.IntN(4) == 0 {
+		if e.slow || s.rand.IntN(4) == 0 {
 			twin := crashSender{s.crash, rand.New(rand.NewPCG(s.rand.Uint64(), 0)), func() {}}
 			var wg sync.WaitGroup
 			wg.Go(func() { twin.until200(e) })
@@ -456,7 +492,7 @@ func (s crashSender) send(kinds []string, stop <-chan struct{}) {
 }
 
 func (s crashSender) newEvent(kind string) *crashEvent {
-	e := &crashEvent{parcel: newParcel(s.t, kind), kind: kind, fails: s.rand.IntN(16) == 0}
+	e := &crashEvent{parcel: newParcel(s.t, kind), kind: kind, fails: s.rand.IntN(16) == 0, slow: s.rand.IntN(16) == 0}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events[e.id] = e
