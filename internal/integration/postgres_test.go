@@ -51,7 +51,7 @@ func newPrivatePostgres(t testing.TB, settings ...string) *privatePostgres {
 	output, err := initdb.CombinedOutput()
 	require.NoError(t, err, "initdb failed: %s", output)
 	own := []string{
-		"listen_addresses=", "unix_socket_directories=" + p.dir, "max_connections=100", "shared_buffers=2MB", "wal_buffers=16MB",
+		"listen_addresses=", "unix_socket_directories=" + p.dir, "max_connections=100", "shared_buffers=16MB",
 		"fsync=on", "synchronous_commit=on", "full_page_writes=on",
 	}
 	p.args = []string{"-D", p.data()}
