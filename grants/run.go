@@ -164,6 +164,7 @@ var failures = [failing]string{
 type problems struct {
 	mu   sync.Mutex
 	errs [failing]error
+	loud [failing]bool // logged as needing attention since it began
 }
 
 func (p *problems) err() error {
@@ -176,18 +177,18 @@ func (p *problems) err() error {
 // failure becomes one that needs attention, and when it's over.
 func (c *Cache) problem(what int, err error) {
 	p := &c.problems
-	p.mu.Lock()
-	before := p.errs[what]
-	p.errs[what] = err
-	p.mu.Unlock()
-	level := slog.LevelWarn
-	if !temporary(err) {
+	level, loud := slog.LevelWarn, err != nil && !temporary(err)
+	if loud {
 		level = slog.LevelError
 	}
+	p.mu.Lock()
+	before, worse := p.errs[what], loud && !p.loud[what]
+	p.errs[what], p.loud[what] = err, err != nil && (loud || p.loud[what])
+	p.mu.Unlock()
 	switch {
 	case err == nil && before != nil:
 		c.opts.Log.Info("grants: works again: " + failures[what])
-	case err != nil && (before == nil || temporary(before) && !temporary(err)):
+	case err != nil && (before == nil || worse):
 		c.opts.Log.Log(context.Background(), level, "grants: "+failures[what], "error", err)
 	}
 }
