@@ -27,7 +27,7 @@ const (
 var (
 	errSilent       = fmt.Errorf("the list made no progress for %v", listSilence)
 	errTooOld       = errors.New("the list took longer than MaxAge; set Options.Every to a negative value if that's normal")
-	errOtherAccount = errors.New("the list belongs to another account than the last one; was the API key replaced by another account's?")
+	errOtherAccount = errors.New("the response belongs to another account than the last list; was the API key replaced by another account's?")
 )
 
 // listing is the state of the lists. There's one at a time.

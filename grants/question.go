@@ -230,10 +230,24 @@ func (c *Cache) request(ctx context.Context, id string) (*grantexapi.Grant, erro
 	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
 	g, err := c.client.Grant(ctx, id)
-	if err == nil && g.Status != active && g.Status != revoked {
-		err = errStatus
+	if err == nil {
+		err = c.doubt(g)
 	}
 	return g, err
+}
+
+// doubt returns why a response says nothing about a grant of this account, or nil.
+func (c *Cache) doubt(g *grantexapi.Grant) error {
+	c.mu.RLock()
+	account := c.last.account
+	c.mu.RUnlock()
+	switch {
+	case g.Status != active && g.Status != revoked:
+		return errStatus
+	case account != "" && g.DeveloperID != "" && g.DeveloperID != account:
+		return errOtherAccount
+	}
+	return nil
 }
 
 // notFound reports whether a response says that there is no such grant. A 404 without
