@@ -285,7 +285,7 @@ func (c *crash) outlast(run *crashRun) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if c.killedDuring(run) {
-		time.Sleep(rand.N(200 * time.Millisecond))
+		time.Sleep(rand.N(crashLease))
 	}
 }
 
