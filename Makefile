@@ -44,8 +44,8 @@ $(TESTS): test-%:
 	@output=$$(cd $* && go test $(TESTFLAGS) ./... 2>&1); status=$$?; \
 	printf '== %s: go test %s ./...\n%s\n' '$*' '$(TESTFLAGS)' "$$output"; exit $$status
 
-bench: ## run the benchmarks of the root package, and of the stores if their servers are there
-	go test -run '^$$' -bench . -count 1 .
+bench: ## run the benchmarks of the root package and of grants, and of the stores if their servers are there
+	go test -run '^$$' -bench . -count 1 . ./grants
 	cd internal/integration && go test -run '^$$' -bench . -count 1 .
 
 lint: ## check format, vet, staticcheck and go.mod of every module
