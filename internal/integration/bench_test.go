@@ -60,13 +60,18 @@ func (l *load) send(b *testing.B) time.Duration {
 // round sends n events from a number of clients. It returns how long each took,
 // sorted, and how long all took together.
 func (l *load) round(b *testing.B, n, clients int) (each []time.Duration, all time.Duration) {
+	return round(n, clients, func() time.Duration { return l.send(b) })
+}
+
+// round calls f n times, a number of calls at once. f returns how long it took.
+func round(n, atOnce int, f func() time.Duration) (each []time.Duration, all time.Duration) {
 	each = make([]time.Duration, n)
 	var wg sync.WaitGroup
 	start := time.Now()
-	for i := range clients {
+	for i := range atOnce {
 		wg.Go(func() {
-			for k := i; k < n; k += clients {
-				each[k] = l.send(b)
+			for k := i; k < n; k += atOnce {
+				each[k] = f()
 			}
 		})
 	}
