@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -22,6 +23,9 @@ var (
 	errExpired = errors.New("guard: the token has expired")
 )
 
+// endpoint is what GUARD_URL may be. http.ServeMux gives other paths a meaning, or panics.
+var endpoint = regexp.MustCompile(`^https?://[\w.:\[\]-]+(/[\w~-][\w.~-]*)+$`)
+
 // A guard is an MCP server whose tools and streams need a token of an active grant.
 type guard struct {
 	url    *url.URL
@@ -31,17 +35,17 @@ type guard struct {
 }
 
 func newGuard(ctx context.Context, c config) (*guard, error) {
+	cache, err := grants.New(c.API, nil) // first, since it doesn't quote a key that's in GRANTEX_API_URL
+	if err != nil {
+		return nil, err
+	}
 	tokens, err := newTokens(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Host == "" || u.Path == "" {
+	if err != nil || !endpoint.MatchString(c.URL) {
 		return nil, fmt.Errorf("guard: GUARD_URL %q is not the URL of an endpoint; use one like https://guard.example.com/mcp", c.URL)
-	}
-	cache, err := grants.New(c.API, nil)
-	if err != nil {
-		return nil, err
 	}
 	return &guard{u, c.Issuer, tokens, cache}, nil
 }

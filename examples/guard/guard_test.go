@@ -225,10 +225,35 @@ func TestBadURL(t *testing.T) {
 	c := testConfig
 	c.JWKS = serveKeys(t, newSigner(t).keys(t, "key_1")).URL
 	c.API = &grantexapi.Client{APIKey: "key"}
-	for _, url := range []string{"https://guard.example.com", "guard.example.com/mcp", "/mcp", "https://%"} {
+	for _, url := range []string{"https://guard.example.com", "guard.example.com/mcp", "/mcp", "https://%", "ftp://guard.example.com/mcp",
+		"https://guard.example.com/", "https://guard.example.com/{", "https://guard.example.com/{any}", "https://guard.example.com/a b",
+		"https://guard.example.com/../mcp", "https://guard.example.com/mcp?x=1"} {
 		c.URL = url
 		_, err := newGuard(t.Context(), c)
 		require.ErrorContains(t, err, "GUARD_URL")
+	}
+}
+
+// TestStartErrors checks that start rejects wrong settings, and doesn't quote a key that's
+// in the wrong place.
+func TestStartErrors(t *testing.T) {
+	keys := serveKeys(t, newSigner(t).keys(t, "key_1"))
+	tests := []struct{ name, key, url, want string }{
+		{"not a key", "a b", keys.URL, "APIKey"},
+		{"key as the URL", "key", "gx_live_1", "BaseURL"},
+		{"another server", "key", keys.URL, "GRANTEX_API_URL"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("GRANTEX_API_KEY", tt.key)
+			t.Setenv("GRANTEX_API_URL", tt.url)
+			t.Setenv("GRANTEX_DEVELOPER_ID", testConfig.Developer)
+			t.Setenv("GUARD_URL", testConfig.URL)
+			t.Setenv("ADDR", "localhost:0")
+			err := start(t.Context())
+			require.ErrorContains(t, err, tt.want)
+			require.NotContains(t, err.Error(), "gx_live_1")
+		})
 	}
 }
 

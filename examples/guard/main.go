@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ func start(ctx context.Context) error {
 	if key == "" {
 		return demo(ctx, os.Stdout)
 	}
-	api := cmp.Or(os.Getenv("GRANTEX_API_URL"), "https://api.grantex.dev")
+	api := strings.TrimRight(cmp.Or(os.Getenv("GRANTEX_API_URL"), "https://api.grantex.dev"), "/")
 	l, err := net.Listen("tcp", cmp.Or(os.Getenv("ADDR"), ":8080"))
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -40,7 +41,7 @@ func newTokens(ctx context.Context, c config, opts ...jwt.ParserOption) (*tokens
 		NoErrorReturnFirstHTTPReq: new(bool),        // a wrong address is an error now, not for each token
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("guard: can't fetch the keys that verify tokens; check GRANTEX_API_URL: %w", err)
 	}
 	opts = append(opts,
 		jwt.WithValidMethods([]string{"RS256"}), // never what the token asks for
