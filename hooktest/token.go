@@ -87,10 +87,11 @@ type claims struct {
 }
 
 // Token returns the grant's token, a JWT signed with RS256. The key is at
-// /.well-known/jwks.json. Its claims are "grnt", "jti", "sub" (the principal), "agt"
-// (the agent, as "did:grantex:" and its ID), "dev" ([API].DeveloperID), "scp", "iat",
-// "exp", "iss" ([TokenIssuer]), and "aud" unless the audience is empty. A delegated
-// grant's token also has "parentGrnt", "parentAgt" and "delegationDepth".
+// /.well-known/jwks.json, which [API.Client] can fetch. The claims are "grnt", "jti",
+// "sub" (the principal), "agt" (the agent, as "did:grantex:" and its ID), "dev"
+// ([API].DeveloperID), "scp", "iat", "exp", "iss" ([TokenIssuer]), and "aud" unless the
+// audience is empty. A delegated grant's token also has "parentGrnt", "parentAgt" and
+// "delegationDepth".
 //
 // Token works for a grant that has ended too, since tokens outlive their grants. It
 // panics if there never was such a grant.
