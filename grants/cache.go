@@ -119,6 +119,7 @@ func New(client *grantexapi.Client, opts *Options) (*Cache, error) {
 	c.table = newTable()
 	c.questions.pending = map[string]*question{}
 	c.lists.poke = make(chan struct{}, 1)
+	c.lists.missing = map[string]struct{}{}
 	return c, nil
 }
 

@@ -39,6 +39,10 @@ type listing struct {
 	due      time.Time
 	soonest  time.Time     // if an event asks for a list
 	poke     chan struct{} // an event asks for a list
+
+	// missing are unknown grants that weren't found while current is in flight. If it has
+	// them, they're new or deleted, and the next check asks which.
+	missing map[string]struct{}
 }
 
 // A request is a list that someone waits for.
@@ -126,6 +130,7 @@ func (c *Cache) schedule(start, now time.Time, err error) {
 // readList asks for a list and adopts it if it's complete.
 func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	c.mu.Lock()
+	c.lists.missing = map[string]struct{}{}
 	l := &list{at: start, asked: c.next(), account: c.last.account, ids: make(map[string]struct{}, len(c.last.ids))}
 	c.mu.Unlock()
 	expired := map[string]struct{}{}

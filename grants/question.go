@@ -273,6 +273,9 @@ func (c *Cache) learn(ctx context.Context, q *question, at, now time.Time, g *gr
 	}
 	switch {
 	case missing && !c.knew(q.id, q.sent): // it may not have been committed yet
+		if c.lists.current != nil {
+			c.lists.missing[q.id] = struct{}{}
+		}
 		return nil, ErrEnded
 	case missing || g.Status == revoked:
 		return c.mark(q.id, now), nil

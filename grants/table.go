@@ -176,8 +176,9 @@ func (c *Cache) report(e *entry) {
 }
 
 // adopt makes l the last list. It ends the grants that aren't in it or in expired,
-// and were known before it was asked for. It returns grants that aren't in it, but
-// are in a response that crossed it: they may be newer than the list, or have ended.
+// and were known before it was asked for. It returns grants about which the list and
+// a response that crossed it disagree: they may be newer than one or have ended before
+// the other.
 func (c *Cache) adopt(l *list, expired map[string]struct{}) (doubts []string) {
 	gone := c.missing(l, expired)
 	for len(gone) > 0 { // in small pieces, since checks wait meanwhile
@@ -190,6 +191,13 @@ func (c *Cache) adopt(l *list, expired map[string]struct{}) (doubts []string) {
 	defer c.mu.Unlock()
 	l.came = c.next()
 	c.last = l
+	for id := range c.lists.missing {
+		if l.has(id) {
+			delete(l.ids, id)
+			doubts = append(doubts, id)
+			c.meet(c.entry(id))
+		}
+	}
 	for id := range expired {
 		if e := c.entries[id]; e != nil {
 			e.at, e.sent = l.at, l.asked
