@@ -13,8 +13,8 @@ func TestDemo(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, demo(t.Context(), &out))
 	require.Regexp(t, `^The agent has called read_note [1-9]\d* times\. Its grant is revoked\.
- +\d+\.\d ms later its next call is rejected\.
- +\d+\.\d ms later its call under way ends\.
- +\d+\.\d ms later its open stream is cut\.
+ *\d+\.\d ms later its next call is rejected\.
+ *\d+\.\d ms later its call under way ends\.
+ *\d+\.\d ms later its open stream is cut\.
 $`, out.String())
 }
