@@ -90,8 +90,8 @@ func (g *guard) metadata() *url.URL {
 func (g *guard) protect(next http.Handler) http.Handler {
 	next = g.cache.Middleware(func(r *http.Request) (string, error) {
 		return auth.TokenInfoFromContext(r.Context()).UserID, nil
-	})(next)
-	next = untilExpiry(requireScope(next))
+	})(requireScope(next))
+	next = untilExpiry(next)
 	return auth.RequireBearerToken(g.tokens.verify, &auth.RequireBearerTokenOptions{
 		ResourceMetadataURL: g.metadata().String(),
 	})(next)

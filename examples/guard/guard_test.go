@@ -5,11 +5,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -205,7 +207,8 @@ func TestWebhook(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	io.Copy(io.Discard, stream.Body) // returns once the stream is cut
 
-	resp = s.do(t, http.MethodPost, session, token, `{"jsonrpc":"2.0","id":2,"method":"ping"}`)
+	// Neither its body nor its scopes matter any more.
+	resp = s.do(t, http.MethodPost, session, token, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"write_note"}}`)
 	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 	require.Contains(t, resp.Header.Get("WWW-Authenticate"), `error="invalid_token"`)
 }
@@ -264,6 +267,66 @@ func TestMetadata(t *testing.T) {
 	defer resp.Body.Close()
 	require.JSONEq(t, `{"resource":"`+s.url+`","authorization_servers":["https://grantex.test"],"scopes_supported":["read","write"]}`, bodyOf(t, resp))
 }
+
+// TestReadTimeout checks that a body that doesn't come ends a request, and that a stream or
+// a call may take longer than a body.
+func TestReadTimeout(t *testing.T) {
+	stay := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(time.Hour):
+		}
+	})
+	tests := []struct {
+		name, request string
+		handler       http.Handler
+		after         time.Duration
+	}{
+		{"no body, rejected", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", http.NotFoundHandler(), 10 * time.Second},
+		{"no body, read", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", requireScope(stay), 10 * time.Second},
+		{"stream", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", requireScope(stay), time.Hour},
+		{"call", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", requireScope(stay), time.Hour},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				defer client.Close()
+				l := &oneConn{conn: server, closed: make(chan struct{})}
+				s := newServer(tt.handler)
+				go s.Serve(l)
+				defer s.Close()
+				start := time.Now()
+				io.WriteString(client, tt.request)
+				_, err := bufio.NewReader(client).ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, tt.after, time.Since(start))
+			})
+		})
+	}
+}
+
+// A oneConn is a net.Listener with a single connection.
+type oneConn struct {
+	conn   net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *oneConn) Accept() (conn net.Conn, err error) {
+	if conn, l.conn = l.conn, nil; conn != nil {
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestMethod checks how a call under way ends, for a tool that returns its context's
 // cause.

@@ -59,6 +59,15 @@ func start(ctx context.Context) error {
 	})
 }
 
+// newServer limits how long a client may take to send a request, with a token or without.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:     h,
+		ReadTimeout: 10 * time.Second, // of a request; net/http lifts it then
+		IdleTimeout: 2 * time.Minute,  // but no WriteTimeout, which would cut streams
+	}
+}
+
 // run serves until ctx ends. It cuts what is open then, since streams don't end by themselves.
 func run(ctx context.Context, l net.Listener, c config) error {
 	defer l.Close()
@@ -73,11 +82,7 @@ func run(ctx context.Context, l net.Listener, c config) error {
 	if err := g.cache.Sync(ctx); err != nil { // a wrong key is an error now, not for each agent
 		return err
 	}
-	s := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute, // but no WriteTimeout, which would cut streams
-	}
+	s := newServer(h)
 	ended := make(chan error, 1)
 	go func() {
 		ended <- g.cache.Run(ctx)
