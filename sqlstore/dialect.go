@@ -35,7 +35,9 @@ type statements struct {
 }
 
 // claimSQL returns the row even if it doesn't change it, so a single statement
-// finds out who holds the claim.
+// finds out who holds the claim. If the event is done, it commits as the session asks.
+// Then the mark is at least as safe: other sessions also see a mark whose commit was
+// canceled while it waited for a standby.
 //
 // doneSQL leaves a mark that lasts as long or slightly longer, as [Store.Tx] makes it.
 // Then there's nothing to commit, so it doesn't wait for the disk. A WHERE after DO
@@ -43,11 +45,11 @@ type statements struct {
 // expired are never taken back, so it doesn't matter what changes after the look.
 const (
 	claimSQL = `
-INSERT INTO {table} AS held (id, token, expires) SELECT $1, $2, {after $3} WHERE {async}
+INSERT INTO {table} AS held (id, token, expires) VALUES ($1, $2, {after $3})
 ON CONFLICT (id) DO UPDATE SET
 	token = CASE WHEN held.expires <= {now} THEN excluded.token ELSE held.token END,
 	expires = CASE WHEN held.expires <= {now} THEN {after $3} ELSE held.expires END
-RETURNING token`
+RETURNING CASE WHEN token = 0 THEN 0 WHEN {async} THEN token END`
 
 	doneSQL = `
 INSERT INTO {table} (id, token, expires) SELECT $1, 0, {after $2} WHERE {serializable} OR NOT EXISTS (

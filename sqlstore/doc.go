@@ -57,13 +57,13 @@
 // synchronous_commit = off, a failover may lose commits. It then loses claims, marks
 // and the rows that Tx committed, even for events that were acknowledged.
 //
-// Only Done and the transaction of [Store.Tx] wait until their commit is as safe as
-// synchronous_commit asks. A claim, a release and the deletion of expired rows don't
-// wait, whatever the setting. So an event waits for the disk once, with or without Tx.
-// If the server crashes or fails over within about a second, it can lose a claim. Another
-// attempt can then run while the first one is still running. Handlers must tolerate that
-// with any Store, and with Tx the rows are still written once. If it loses a release, the
-// event can be claimed again when the lease expires.
+// Done, [Store.Tx] and a Claim that finds the event done wait until their commit is as
+// safe as synchronous_commit asks. Other claims, releases and the deletion of expired
+// rows don't wait, whatever the setting. So an event waits for the disk once, with or
+// without Tx. If the server crashes or fails over within about a second, it can lose a
+// claim. Another attempt can then run while the first one is still running. Handlers must
+// tolerate that with any Store, and with Tx the rows are still written once. If it loses
+// a release, the event can be claimed again when the lease expires.
 //
 // At the isolation level serializable, a Dispatcher's Done after Tx waits for the disk too.
 //

@@ -70,7 +70,7 @@ func New(db *sql.DB, d Dialect, opts *Options) (*Store, error) {
 // Claim waits for it to end. If ctx ends or the connection breaks before the database
 // responds, Claim returns an error, but id may be claimed until the lease expires.
 //
-// In PostgreSQL, Claim doesn't wait until the claim is on disk. A server that crashes
+// In PostgreSQL, Claim doesn't wait until a claim is on disk. A server that crashes
 // can lose it, and another attempt can then run at the same time.
 func (s *Store) Claim(ctx context.Context, id string, lease time.Duration) (token int64, done bool, err error) {
 	if err := s.sweep(ctx); err != nil {

@@ -30,7 +30,8 @@ const keep = 24*time.Hour + time.Minute
 //
 // f must work through its transaction and return the first error that a statement
 // returns. It must neither commit nor roll back, not even in SQL. After some errors
-// SQLite has already rolled back, and what f writes then is kept without the mark.
+// SQLite has already rolled back, and what f writes then is kept without the mark. If f
+// turns synchronous_commit off, a crash can lose an event that was acknowledged.
 //
 // What f does through another connection isn't part of the transaction. It can deadlock
 // with the transaction: if it needs the same rows, if it writes to the same SQLite file,
@@ -47,10 +48,10 @@ func (s *Store) Tx(ctx context.Context, id string, f func(*sql.Tx) error) error 
 		return fmt.Errorf("sqlstore: marking an event as done in a transaction: %w", err)
 	}
 	defer tx.Rollback()
-	if !marked {
-		return nil
+	if marked { // otherwise the commit only waits until the mark of another Tx is safe
+		err = f(tx)
 	}
-	if err := f(tx); err != nil {
+	if err != nil {
 		return explained(ctx, err)
 	}
 	if err := ended(ctx, tx.Commit()); err != nil {
