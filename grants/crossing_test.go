@@ -68,3 +68,19 @@ func TestContextOfANewerGrant(t *testing.T) {
 		require.Equal(t, []string{"grnt_new"}, w.requests())
 	})
 }
+
+// TestUnknownGrantInAnOlderList checks that a list doesn't revive a grant that Grantex
+// didn't find while that list was in flight.
+func TestUnknownGrantInAnOlderList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, cache := newDesk(t, grants.Options{}, nil)
+		require.NoError(t, cache.Sync(t.Context()), "checks wait for the first")
+		d.turn(says(2*time.Second, http.StatusOK, listOf([]string{"grnt_deleted"})), says(0, http.StatusNotFound, `{"code":"NOT_FOUND"}`))
+		synced := make(chan error)
+		go func() { synced <- cache.Sync(t.Context()) }()
+		time.Sleep(time.Second)
+		require.ErrorIs(t, cache.Check(t.Context(), "grnt_deleted"), grants.ErrEnded)
+		require.NoError(t, <-synced)
+		require.ErrorIs(t, cache.Check(t.Context(), "grnt_deleted"), grants.ErrEnded)
+	})
+}
