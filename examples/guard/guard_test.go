@@ -290,6 +290,7 @@ func TestReadTimeout(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				defer time.Sleep(time.Second) // net/http closes a connection half a second late
 				client, server := net.Pipe()
 				defer client.Close()
 				l := &oneConn{conn: server, closed: make(chan struct{})}
