@@ -50,15 +50,17 @@ func (w *world) ended(_ context.Context, ids []string) error {
 	return nil
 }
 
-// run calls Run until the test ends.
-func (w *world) run() {
+// run calls Run until stop is called, or until the test ends.
+func (w *world) run() (stop func()) {
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error)
 	go func() { done <- w.cache.Run(ctx) }()
-	w.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(w, <-done)
 	})
+	w.Cleanup(stop)
+	return stop
 }
 
 // grant creates a grant and returns its ID.
