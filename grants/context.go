@@ -1,8 +1,10 @@
 package grants
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -63,7 +65,7 @@ func (c *Cache) register(l *lease, grantID string) {
 	c.held[e] = true
 	c.contexts++
 	c.lookLater()
-	if c.running && c.age(grantID, e, clock()) > c.opts.MaxAge/2 { // the next look may be too late
+	if a := c.age(grantID, e, clock()); c.running && a > c.opts.MaxAge/2 && a < c.limit { // the next look may be too late
 		c.questions.renewals = append(c.questions.renewals, grantID)
 		c.fill()
 	}
@@ -149,33 +151,30 @@ func (c *Cache) look() {
 	endAll(stale, ErrStale)
 }
 
-// aging returns the grants with a Context, and if no list comes also those that are
-// watched, whose proof is older than half of MaxAge, the oldest first.
-func (c *Cache) aging(now time.Time) (ids []string) {
+// aging returns the grants to ask for again: those with a Context, and if no list comes
+// also those that are watched, whose proof is older than half of MaxAge, the oldest
+// first.
+func (c *Cache) aging(now time.Time) []string {
 	half := c.opts.MaxAge / 2
 	ages := map[string]time.Duration{}
-	add := func(e *entry, least time.Duration) {
-		if a := c.age(e.id, e, now); a > half && now.Sub(e.wanted) > least && c.questions.pending[e.id] == nil {
+	add := func(e *entry) {
+		if a := c.age(e.id, e, now); a > half && c.questions.pending[e.id] == nil {
 			ages[e.id] = a
-			ids = append(ids, e.id)
 		}
 	}
 	for e := range c.held {
 		if slices.ContainsFunc(e.leases, isProved) { // the others' checks ask by themselves
-			add(e, -1)
+			add(e)
 		}
-	}
-	least := half // wait for a list
-	if c.opts.noLists() {
-		least = -1
 	}
 	if age(now, c.last.at) > half {
 		for e := range c.watched {
-			add(e, least)
+			if c.opts.noLists() || now.Sub(e.wanted) > half { // a list may still come
+				add(e)
+			}
 		}
 	}
-	slices.SortFunc(ids, func(a, b string) int { return int(ages[b] - ages[a]) })
-	return slices.Compact(ids)
+	return slices.SortedFunc(maps.Keys(ages), func(a, b string) int { return cmp.Compare(ages[b], ages[a]) })
 }
 
 // Middleware passes requests with an active grant to the next handler. The context of

@@ -34,13 +34,14 @@ var (
 type listing struct {
 	current  *request // in flight
 	queued   *request // to be sent as soon as current is done
-	finished bool     // a list has come or failed
+	asked    int64    // the turn at which the last one was sent
+	finished bool     // one has come or failed
 	failed   int      // since the last complete list
 	due      time.Time
 	soonest  time.Time     // if an event asks for a list
 	poke     chan struct{} // an event asks for a list
 
-	// missing are unknown grants that weren't found while current is in flight. If it has
+	// missing are unknown grants that weren't found since current was sent. If it has
 	// them, they're new or deleted, and the next check asks which.
 	missing map[string]struct{}
 }
@@ -130,42 +131,15 @@ func (c *Cache) schedule(start, now time.Time, err error) {
 // readList asks for a list and adopts it if it's complete.
 func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	c.mu.Lock()
-	c.lists.missing = map[string]struct{}{}
-	l := &list{at: start, asked: c.next(), account: c.last.account, ids: make(map[string]struct{}, len(c.last.ids))}
+	c.lists.asked, c.lists.missing = c.next(), map[string]struct{}{}
+	l := &list{at: start, asked: c.lists.asked, account: c.last.account, ids: make(map[string]struct{}, len(c.last.ids))}
 	c.mu.Unlock()
 	expired := map[string]struct{}{}
 	if err := c.fetch(ctx, l, expired); err != nil {
 		return fmt.Errorf("grants: listing the active grants: %w", err)
 	}
-	c.resolve(ctx, l, c.adopt(l, expired))
+	c.adopt(l, expired)
 	return nil
-}
-
-// resolve asks for grants. If that fails, it forgets their proof and ends their
-// Contexts, since Sync may return next.
-func (c *Cache) resolve(ctx context.Context, l *list, ids []string) {
-	var asked []*question
-	c.mu.Lock()
-	for _, id := range ids {
-		if ctx.Err() == nil && !clock().Before(c.questions.paused) {
-			asked = append(asked, c.questions.renew(id))
-		}
-	}
-	c.fill()
-	c.mu.Unlock()
-	for _, q := range asked {
-		<-q.done
-	}
-	var stale []*lease
-	c.mu.Lock()
-	for _, id := range ids {
-		if e := c.entries[id]; e != nil && c.outdated(e, l) {
-			e.at = time.Time{}
-			stale = append(stale, c.take(e, isProved)...)
-		}
-	}
-	c.mu.Unlock()
-	endAll(stale, ErrStale)
 }
 
 // fetch reads a list into l and expired. An ID that's listed twice counts once.

@@ -2,17 +2,10 @@ package grants
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"log/slog"
-	"net"
-	"net/http"
-	"slices"
+	"math/rand/v2"
 	"sync"
 	"time"
-
-	"grantex.dev/grantexhook"
-	"grantex.dev/grantexhook/grantexapi"
 )
 
 // work is what is in flight. It ends with Run.
@@ -68,138 +61,10 @@ func (c *Cache) stop() {
 	old.wait.Wait()
 }
 
-// runStream reads the live stream until ctx ends. Events reconnects by itself unless a
-// retry won't help, for example because the API key was revoked.
-func (c *Cache) runStream(ctx context.Context) {
-	defer c.connected.Store(false)
-	for tries := 1; ; tries++ {
-		for body, err := range c.client.Events(ctx) {
-			if err == nil {
-				tries = 1
-			}
-			c.hear(body, err)
-		}
-		c.connected.Store(false)
-		if !sleep(ctx, backoff(tries, time.Minute, 15*time.Minute)) {
-			return
-		}
-	}
-}
-
-// hear handles what Events yields.
-func (c *Cache) hear(body []byte, err error) {
-	interrupted, passes := errors.AsType[*grantexapi.Interrupted](err)
-	switch {
-	case passes && interrupted.Wait == 0: // skipped an event, and yields nil, nil next
-	case err != nil:
-		c.connected.Store(false)
-		c.problem(streaming, err)
-	case body == nil: // events may be missing
-		c.connected.Store(true)
-		c.problem(streaming, nil)
-		c.listSoon()
-	default:
-		ids, others := endedBy(body)
-		c.end(ids...)
-		if others {
-			c.listSoon()
-		}
-	}
-}
-
-// harmless are the types of events that end no grant.
-var harmless = []string{
-	grantexhook.TypeGrantCreated, grantexhook.TypeTokenIssued, "budget.threshold", "budget.exhausted", "vc.issued",
-	"consent_bundle.created", "consent_bundle.synced", "dpdp.consent.created", "dpdp.grievance.filed", "anomaly.detected",
-}
-
-// endedBy returns the grants that an event ended, and whether it may have ended others
-// that it doesn't name.
-func endedBy(body []byte) (ids []string, others bool) {
-	var e struct {
-		Type string
-		Data struct {
-			GrantID       string
-			Cascade       bool
-			RevokedGrants []string // anomaly.auto_revoked
-			GrantRevoked  *bool    // dpdp.consent.withdrawn
-			GrantsRevoked *int     // dpdp.erasure.completed
-			RevokeGrant   *bool    // consent_bundle.revoked
-		}
-	}
-	if json.Unmarshal(body, &e) != nil {
-		return nil, true
-	}
-	d := e.Data
-	switch e.Type {
-	case grantexhook.TypeGrantRevoked:
-		return []string{d.GrantID}, d.Cascade || !valid(d.GrantID)
-	case "anomaly.auto_revoked":
-		return d.RevokedGrants, d.RevokedGrants == nil || len(d.RevokedGrants) > 0
-	case "dpdp.consent.withdrawn":
-		return nil, d.GrantRevoked == nil || *d.GrantRevoked
-	case "dpdp.erasure.completed":
-		return nil, d.GrantsRevoked == nil || *d.GrantsRevoked > 0
-	case "consent_bundle.revoked":
-		return nil, d.RevokeGrant == nil || *d.RevokeGrant
-	}
-	return nil, !slices.Contains(harmless, e.Type)
-}
-
-// What may fail.
-const (
-	listingGrants = iota
-	askingGrants
-	streaming
-	callingEnded
-	failing // how many there are
-)
-
-var failures = [failing]string{
-	"listing the active grants fails", "asking for a grant fails",
-	"the live stream is interrupted", "Options.Ended fails; it will be called again",
-}
-
-// problems holds the last error of each, or nil.
-type problems struct {
-	mu   sync.Mutex
-	errs [failing]error
-	loud [failing]bool // logged as needing attention since it began
-}
-
-func (p *problems) err() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return errors.Join(p.errs[:]...)
-}
-
-// problem records how something went. It logs when that begins to fail, when the
-// failure becomes one that needs attention, and when it's over.
-func (c *Cache) problem(what int, err error) {
-	p := &c.problems
-	level, loud := slog.LevelWarn, err != nil && !temporary(err)
-	if loud {
-		level = slog.LevelError
-	}
-	p.mu.Lock()
-	before, worse := p.errs[what], loud && !p.loud[what]
-	p.errs[what], p.loud[what] = err, err != nil && (loud || p.loud[what])
-	p.mu.Unlock()
-	switch {
-	case err == nil && before != nil:
-		c.opts.Log.Info("grants: works again: " + failures[what])
-	case err != nil && (before == nil || worse):
-		c.opts.Log.Log(context.Background(), level, "grants: "+failures[what], "error", err)
-	}
-}
-
-// temporary reports whether an error may pass by itself.
-func temporary(err error) bool {
-	if e, ok := errors.AsType[*grantexapi.Error](err); ok {
-		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)
-	}
-	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded)
+// backoff returns a wait that doubles with each try, with a random extra.
+func backoff(tries int, least, most time.Duration) time.Duration {
+	wait := min(most, least<<min(tries-1, 16))
+	return min(most, wait+rand.N(wait/4+1))
 }
 
 // sleep waits for d, and reports whether ctx lasted that long.

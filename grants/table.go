@@ -2,6 +2,7 @@ package grants
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -34,10 +35,9 @@ type list struct {
 type entry struct {
 	id     string
 	at     time.Time // before the request was sent whose response proved it last
-	sent   int64     // the turn of that request
 	known  int64     // the turn since which it's known or watched, or 0
 	wanted time.Time // when it was last asked for, or watched
-	ended  time.Time // zero unless it has ended
+	ended  time.Time // when that was last found out; zero unless it has ended
 	told   bool      // Ended has succeeded
 	leases []*lease  // its Contexts
 }
@@ -107,9 +107,9 @@ func (t *table) entry(id string) *entry {
 }
 
 // prove records that a grant was active after at.
-func (t *table) prove(id string, sent int64, at, now time.Time) {
+func (t *table) prove(id string, at, now time.Time) {
 	e := t.entry(id)
-	e.at, e.sent, e.wanted = at, sent, now
+	e.at, e.wanted = at, now
 	t.meet(e)
 }
 
@@ -144,10 +144,11 @@ func (t *table) known() int {
 // response that was in flight when that became known can revive it.
 func (c *Cache) end(ids ...string) {
 	var leases []*lease
+	now := clock()
 	c.mu.Lock()
 	for _, id := range ids {
 		if valid(id) {
-			leases = append(leases, c.mark(id, clock())...)
+			leases = append(leases, c.mark(id, now)...)
 		}
 	}
 	c.mu.Unlock()
@@ -158,10 +159,11 @@ func (c *Cache) end(ids ...string) {
 // mark returns the Contexts that end with the grant.
 func (c *Cache) mark(id string, now time.Time) []*lease {
 	e := c.entry(id)
-	if !e.ended.IsZero() {
+	known := !e.ended.IsZero()
+	e.ended = now
+	if known {
 		return nil
 	}
-	e.ended = now
 	delete(c.watched, e)
 	c.report(e)
 	return c.take(e, func(*lease) bool { return true })
@@ -176,15 +178,11 @@ func (c *Cache) report(e *entry) {
 }
 
 // adopt makes l the last list. It ends the grants that aren't in it or in expired,
-// and were known before it was asked for. It returns grants about which the list and
-// a response that crossed it disagree: they may be newer than one or have ended before
-// the other.
-func (c *Cache) adopt(l *list, expired map[string]struct{}) (doubts []string) {
-	gone := c.missing(l, expired)
-	for len(gone) > 0 { // in small pieces, since checks wait meanwhile
-		n := min(len(gone), 128)
-		c.end(gone[:n]...)
-		gone = gone[n:]
+// and were known before it was asked for. Those that became known since may be newer
+// than the list.
+func (c *Cache) adopt(l *list, expired map[string]struct{}) {
+	for gone := range slices.Chunk(c.missing(l, expired), 128) { // checks wait meanwhile
+		c.end(gone...)
 	}
 	now := clock()
 	c.mu.Lock()
@@ -192,15 +190,15 @@ func (c *Cache) adopt(l *list, expired map[string]struct{}) (doubts []string) {
 	l.came = c.next()
 	c.last = l
 	for id := range c.lists.missing {
-		if l.has(id) {
+		if _, old := expired[id]; old || l.has(id) {
+			delete(expired, id)
 			delete(l.ids, id)
-			doubts = append(doubts, id)
 			c.meet(c.entry(id))
 		}
 	}
-	for id := range expired {
-		if e := c.entries[id]; e != nil {
-			e.at, e.sent = l.at, l.asked
+	for id, e := range c.entries {
+		if _, old := expired[id]; old && e.at.Before(l.at) {
+			e.at = l.at
 			c.meet(e)
 		}
 	}
@@ -208,18 +206,6 @@ func (c *Cache) adopt(l *list, expired map[string]struct{}) (doubts []string) {
 		_, old := expired[e.id]
 		return l.has(e.id) || old && c.idle(e, now)
 	})
-	for id, e := range c.entries {
-		if c.outdated(e, l) {
-			doubts = append(doubts, id)
-		}
-	}
-	return doubts
-}
-
-// outdated reports whether a grant is proved only by a question that was sent before
-// a list that doesn't have it.
-func (c *Cache) outdated(e *entry, l *list) bool {
-	return e.ended.IsZero() && !e.at.IsZero() && e.sent < l.asked && !l.has(e.id)
 }
 
 // missing returns the grants that the list ends.

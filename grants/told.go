@@ -26,7 +26,8 @@ func (c *Cache) Revoked(ctx context.Context, e grantexhook.Event[grantexhook.Gra
 		return errors.New("grants: a grant.revoked event has no valid grantId; Run asks for a list of all active grants instead")
 	}
 	c.end(id)
-	return c.tell(ctx, func(e *entry) bool { return e.id == id })
+	_, err := c.tell(ctx, func(e *entry) bool { return e.id == id })
+	return err
 }
 
 // MarkEnded ends exactly these grants: for example those that Options.Ended of another
@@ -72,12 +73,8 @@ func (c *Cache) nudge() {
 
 // runTelling reports ended grants to Ended until ctx ends.
 func (c *Cache) runTelling(ctx context.Context) {
-	failures := 0
-	for ctx.Err() == nil {
-		err := c.tell(ctx, func(*entry) bool { return true })
-		c.mu.RLock()
-		left := len(c.untold)
-		c.mu.RUnlock()
+	for failures := 0; ctx.Err() == nil; {
+		told, err := c.tell(ctx, func(*entry) bool { return true })
 		if err == nil || ctx.Err() == nil {
 			c.problem(callingEnded, err)
 		}
@@ -85,10 +82,9 @@ func (c *Cache) runTelling(ctx context.Context) {
 		case err != nil:
 			failures++
 			sleep(ctx, backoff(failures, minBackoff, time.Minute))
-		case left > 0:
+		case told > 0:
 			failures = 0
 		default:
-			failures = 0
 			select {
 			case <-c.wake:
 			case <-ctx.Done():
@@ -97,13 +93,14 @@ func (c *Cache) runTelling(ctx context.Context) {
 	}
 }
 
-// tell calls Ended with the grants that which selects, at most maxTold of them.
-func (c *Cache) tell(ctx context.Context, which func(*entry) bool) error {
+// tell calls Ended with the grants that which selects, at most maxTold of them, and
+// returns how many these were.
+func (c *Cache) tell(ctx context.Context, which func(*entry) bool) (told int, err error) {
 	select {
 	case c.telling <- struct{}{}:
 		defer func() { <-c.telling }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	var batch []*entry
 	var ids []string
@@ -115,13 +112,13 @@ func (c *Cache) tell(ctx context.Context, which func(*entry) bool) error {
 	}
 	c.mu.RUnlock()
 	if len(batch) == 0 {
-		return nil
+		return 0, nil
 	}
 	if err := c.callEnded(ctx, ids); err != nil {
-		return err
+		return 0, err
 	}
 	c.tick(batch)
-	return nil
+	return len(batch), nil
 }
 
 // tick marks grants as told.

@@ -1,0 +1,69 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+
+	"grantex.dev/grantexhook/grantexapi"
+)
+
+// What may fail.
+const (
+	listingGrants = iota
+	askingGrants
+	streaming
+	callingEnded
+	failing // how many there are
+)
+
+var failures = [failing]string{
+	"listing the active grants fails", "asking for a grant fails",
+	"the live stream is interrupted", "Options.Ended fails; it will be called again",
+}
+
+// problems holds the last error of each, or nil.
+type problems struct {
+	mu   sync.Mutex
+	errs [failing]error
+	loud [failing]bool // logged as needing attention since it began
+}
+
+func (p *problems) err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Join(p.errs[:]...)
+}
+
+// problem records how something went. It logs when that begins to fail, when the
+// failure becomes one that needs attention, and when it's over.
+func (c *Cache) problem(what int, err error) {
+	p := &c.problems
+	level, loud := slog.LevelWarn, err != nil && !temporary(err)
+	if loud {
+		level = slog.LevelError
+	}
+	p.mu.Lock()
+	before, worse := p.errs[what], loud && !p.loud[what]
+	p.errs[what], p.loud[what] = err, err != nil && (loud || p.loud[what])
+	p.mu.Unlock()
+	switch {
+	case err == nil && before != nil:
+		c.opts.Log.Info("grants: works again: " + failures[what])
+	case err != nil && (before == nil || worse):
+		c.opts.Log.Log(context.Background(), level, "grants: "+failures[what], "error", err)
+	}
+}
+
+// temporary reports whether an error may pass by itself.
+func temporary(err error) bool {
+	if e, ok := errors.AsType[*grantexapi.Error](err); ok {
+		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded)
+}
