@@ -19,7 +19,7 @@ import (
 
 var (
 	errNoToken = errors.New("guard: the request has no verified token")
-	errNoScope = errors.New("guard: the token has no scope for this tool")
+	errNoScope = errors.New("guard: the token has no scope for this")
 	errExpired = errors.New("guard: the token has expired")
 )
 
@@ -114,7 +114,7 @@ func (g *guard) method(next mcp.MethodHandler) mcp.MethodHandler {
 			return nil, errNoToken
 		}
 		token := extra.TokenInfo // ctx may have an older token: the session's first
-		if call, ok := req.(*mcp.CallToolRequest); ok && !mayCall(token, call.Params.Name) {
+		if !allowed(token, method, req) {
 			return nil, errNoScope
 		}
 		ctx, cancel := context.WithDeadlineCause(ctx, token.Expiration, errExpired)

@@ -372,6 +372,28 @@ func TestMethod(t *testing.T) {
 	}
 }
 
+// TestMethodsWithoutScope checks that what isn't a tool needs to be named.
+func TestMethodsWithoutScope(t *testing.T) {
+	tests := []struct {
+		method string
+		req    mcp.Request
+		want   bool
+	}{
+		{"initialize", &mcp.ServerRequest[*mcp.InitializeParams]{}, true},
+		{"tools/list", &mcp.ListToolsRequest{}, true},
+		{"notifications/initialized", &mcp.InitializedRequest{}, true},
+		{"resources/read", &mcp.ReadResourceRequest{}, false},
+		{"prompts/get", &mcp.GetPromptRequest{}, false},
+		{"tools/call", nil, false},
+		{"", nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.method, func(t *testing.T) {
+			require.Equal(t, tt.want, allowed(&auth.TokenInfo{Scopes: []string{"read"}}, tt.method, tt.req))
+		})
+	}
+}
+
 // TestStreamEnds checks that the context of a request ends with its grant and its token.
 func TestStreamEnds(t *testing.T) {
 	signer := newSigner(t)

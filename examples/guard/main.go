@@ -7,6 +7,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log"
 	"net"
 	"net/http"
@@ -40,7 +41,10 @@ func main() {
 
 func start(ctx context.Context) error {
 	key := os.Getenv("GRANTEX_API_KEY")
-	if key == "" {
+	switch {
+	case key == "" && os.Getenv("GUARD_URL") != "":
+		return errors.New("guard: GRANTEX_API_KEY is empty; set it, or unset GUARD_URL to run the demo")
+	case key == "":
 		return demo(ctx, os.Stdout)
 	}
 	api := strings.TrimRight(cmp.Or(os.Getenv("GRANTEX_API_URL"), "https://api.grantex.dev"), "/")
@@ -65,6 +69,8 @@ func newServer(h http.Handler) *http.Server {
 		Handler:     h,
 		ReadTimeout: 10 * time.Second, // of a request; net/http lifts it then
 		IdleTimeout: 2 * time.Minute,  // but no WriteTimeout, which would cut streams
+
+		MaxHeaderBytes: 64 << 10, // so a forged token can't make a long line in the log
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -19,6 +20,18 @@ var scopes = map[string]string{
 	"read_note":     "read",
 	"wait_for_note": "read",
 	"write_note":    "write",
+}
+
+// methods need no scope. One that isn't here, for example to read a resource or a prompt,
+// can't be called until you decide which scope it needs.
+var methods = []string{"initialize", "ping", "tools/list", "server/discover", "logging/setLevel", "subscriptions/listen"}
+
+// allowed reports whether a token has the scope that a call of MCP needs.
+func allowed(token *auth.TokenInfo, method string, req mcp.Request) bool {
+	if call, ok := req.(*mcp.CallToolRequest); ok {
+		return mayCall(token, call.Params.Name)
+	}
+	return slices.Contains(methods, method) || strings.HasPrefix(method, "notifications/")
 }
 
 // mayCall reports whether a token has the scope that a tool needs.
