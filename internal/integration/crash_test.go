@@ -130,6 +130,7 @@ type crash struct {
 	receivers []string
 	rand      *rand.Rand // of the rounds; each sender has its own
 	answered  atomic.Int64
+	unchecked sync.RWMutex // is locked from a kill to the check of what is left
 
 	mu      sync.Mutex
 	events  map[string]*crashEvent
@@ -365,8 +366,10 @@ func (c *crash) round(r crashRound) {
 		kill()
 	}
 	killed.Wait()
+	c.unchecked.Lock()
 	c.recover()
 	c.check()
+	c.unchecked.Unlock()
 	c.sendAgain(50)
 	close(stop)
 	senders.Wait()
@@ -508,10 +511,7 @@ func (s crashSender) newEvent(kind string) *crashEvent {
 
 func (s crashSender) until200(e *crashEvent) {
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		url := s.receivers[s.rand.IntN(len(s.receivers))]
-		status, text, err := post(context.Background(), s.client, url, inboxSecret, e.body)
-		s.note(e, status, text, err)
-		if status == http.StatusOK {
+		if s.try(e) {
 			s.answered()
 			return
 		}
@@ -520,6 +520,22 @@ func (s crashSender) until200(e *crashEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail(unacknowledged, e.id)
+}
+
+// try makes one attempt. If the event was acknowledged before, it waits until a lost
+// effect would have been found, because the attempt would create it again.
+func (s crashSender) try(e *crashEvent) (acknowledged bool) {
+	s.mu.Lock()
+	again := e.acked
+	s.mu.Unlock()
+	if again {
+		s.unchecked.RLock()
+		defer s.unchecked.RUnlock()
+	}
+	url := s.receivers[s.rand.IntN(len(s.receivers))]
+	status, text, err := post(context.Background(), s.client, url, inboxSecret, e.body)
+	s.note(e, status, text, err)
+	return status == http.StatusOK
 }
 
 func (s crashSender) note(e *crashEvent, status int, text string, err error) {
