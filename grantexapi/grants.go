@@ -43,8 +43,7 @@ type GrantQuery struct {
 // The sequence ends with the first error, which is yielded with a zero Grant. Only
 // without an error was the list complete. The loop shouldn't act on what's missing from
 // a list that broke off. A response that isn't the expected JSON, or that ends early, is
-// an error, and so is a grant of more than 1 MiB. An ID may occur twice only if the API
-// lists it twice.
+// an error, and so is a grant of more than 1 MiB.
 //
 // ctx should bound the loop, since the list may be long and the connection stays open
 // while your code handles a grant. If HTTPClient is nil, Grants also gives up when the

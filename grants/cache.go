@@ -48,7 +48,8 @@ type Options struct {
 	// Every is the time between two lists of all active grants. It's a minute if zero, or
 	// half of MaxAge if that's less, and can't be longer than half of MaxAge. If it's
 	// negative, Run doesn't ask for lists: set that if the account has too many grants to
-	// list. Grantex may cut off a list of more than about 100,000 grants.
+	// list. Grantex may cut off a list of more than about 100,000 grants. While lists
+	// fail, what was learned in their place isn't dropped from memory.
 	Every time.Duration
 
 	// NoStream turns off the live stream. Grantex allows five streams for each account, so
@@ -61,9 +62,10 @@ type Options struct {
 	// expires isn't reported.
 	//
 	// Ended gets at most 1,000 IDs in a call, and runs once at a time. An error or a panic
-	// means that it will be called with these IDs again, so it must be idempotent. Run calls it, and
-	// so does Revoked. No lock is held, so Ended may call any method of the Cache except
-	// Revoked, which would wait for Ended to return.
+	// means that it will be called with these IDs again, so it must be idempotent. Run calls
+	// it, and so does Revoked. It must return when ctx ends, since Run waits for it. No lock
+	// is held, so Ended may call any method of the Cache except Revoked, which would wait for
+	// Ended to return.
 	Ended func(ctx context.Context, grantIDs []string) error
 
 	// Log is slog.Default() if nil. Errors need your attention, for example a rejected API

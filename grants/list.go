@@ -99,14 +99,17 @@ func (c *Cache) list() *request {
 func (c *Cache) readLists(ctx context.Context, r *request) {
 	for r != nil {
 		start := clock()
-		r.err = c.readList(ctx, start)
+		err := c.readList(ctx, start)
 		if ctx.Err() == nil {
-			c.problem(listingGrants, r.err)
+			c.problem(listingGrants, err)
+		}
+		if err != nil {
+			r.err = fmt.Errorf("grants: listing the active grants: %w", err)
 		}
 		done := r.done
 		c.mu.Lock()
 		c.lists.finished = true
-		c.schedule(start, clock(), r.err)
+		c.schedule(start, clock(), err)
 		r, c.lists.current, c.lists.queued = c.lists.queued, c.lists.queued, nil
 		c.mu.Unlock()
 		close(done)
@@ -136,7 +139,7 @@ func (c *Cache) readList(ctx context.Context, start time.Time) error {
 	c.mu.Unlock()
 	expired := map[string]struct{}{}
 	if err := c.fetch(ctx, l, expired); err != nil {
-		return fmt.Errorf("grants: listing the active grants: %w", err)
+		return err
 	}
 	c.adopt(l, expired)
 	return nil

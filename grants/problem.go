@@ -3,6 +3,7 @@ package grants
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -36,7 +37,13 @@ type problems struct {
 func (p *problems) err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return errors.Join(p.errs[:]...)
+	var named []error
+	for what, err := range p.errs {
+		if err != nil {
+			named = append(named, fmt.Errorf("grants: %s: %w", failures[what], err))
+		}
+	}
+	return errors.Join(named...)
 }
 
 // problem records how something went. It logs when that begins to fail, when the
