@@ -72,5 +72,6 @@ func temporary(err error) bool {
 		return e.StatusCode >= 500 || slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, e.StatusCode)
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded)
+	_, reconnects := errors.AsType[*grantexapi.Interrupted](err)
+	return network || reconnects || errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded)
 }
