@@ -52,6 +52,7 @@ func (l list) RoundTrip(r *http.Request) (*http.Response, error) {
 // newListed returns a Cache with n listed grants.
 func newListed(b *testing.B, n int) *grants.Cache {
 	b.Helper()
+	grants.SetClock(time.Now) // in place of the model's
 	c, err := grants.New(&grantexapi.Client{APIKey: "gx_test_1", HTTPClient: &http.Client{Transport: newList(n)}}, nil)
 	require.NoError(b, err)
 	require.NoError(b, c.Sync(b.Context()))

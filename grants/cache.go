@@ -78,7 +78,7 @@ type Options struct {
 type Cache struct {
 	client *grantexapi.Client
 	opts   Options       // with defaults
-	limit  time.Duration // a proof of this age proves nothing
+	limit  time.Duration // a proof of this age is too old for a check
 	second time.Duration // between two looks at the Contexts
 
 	mu        sync.RWMutex
@@ -117,7 +117,7 @@ func New(client *grantexapi.Client, opts *Options) (*Cache, error) {
 	}
 	c := &Cache{client: client, opts: o, work: newWork(), wake: make(chan struct{}, 1), telling: make(chan struct{}, 1)}
 	c.second = min(time.Second, o.MaxAge/10)
-	c.limit = o.MaxAge - 2*c.second // a Context's grant may be looked at late, and be missed by one look
+	c.limit = o.MaxAge - 2*c.second // a Context lasts a look longer, and may be missed by one
 	c.table = newTable()
 	c.questions.pending = map[string]*question{}
 	c.lists.poke = make(chan struct{}, 1)

@@ -65,7 +65,10 @@ func (c *Cache) register(l *lease, grantID string) {
 	c.held[e] = true
 	c.contexts++
 	c.lookLater()
-	if a := c.age(grantID, e, clock()); c.running && a > c.opts.MaxAge/2 && a < c.limit { // the next look may be too late
+	if !c.running {
+		return
+	}
+	if a := c.age(grantID, e, clock()); a > c.opts.MaxAge/2 && a < c.limit { // the next look may be too late
 		c.questions.renewals = append(c.questions.renewals, grantID)
 		c.fill()
 	}
@@ -127,9 +130,8 @@ func (c *Cache) lookLater() {
 	}
 }
 
-// look ends the Contexts of grants that nothing proves any more, and asks again for
-// grants before that happens. It also sees what the monotonic clock doesn't, that the
-// machine was suspended.
+// look ends the Contexts of grants whose proof is too old, and asks for grants before
+// that happens. It also notices that the machine was suspended, which a timer wouldn't.
 func (c *Cache) look() {
 	now := clock()
 	c.mu.Lock()

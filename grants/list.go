@@ -95,7 +95,7 @@ func (c *Cache) list() *request {
 	return r
 }
 
-// readLists reads one list after the other until nobody waits for one.
+// readLists reads one list after the other until no call waits for one.
 func (c *Cache) readLists(ctx context.Context, r *request) {
 	for r != nil {
 		start := clock()
@@ -104,7 +104,7 @@ func (c *Cache) readLists(ctx context.Context, r *request) {
 			c.problem(listingGrants, err)
 		}
 		if err != nil {
-			r.err = fmt.Errorf("grants: listing the active grants: %w", err)
+			r.err = fmt.Errorf("grants: %s: %w", names[listingGrants], err)
 		}
 		done := r.done
 		c.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"grantex.dev/grantexhook"
 	"grantex.dev/grantexhook/grantexapi"
 )
 
@@ -22,10 +23,7 @@ const (
 	failing // how many there are
 )
 
-var failures = [failing]string{
-	"listing the active grants fails", "asking for a grant fails",
-	"the live stream is interrupted", "Options.Ended fails; it will be called again",
-}
+var names = [failing]string{"listing the active grants", "asking for a grant", "the live stream", "Options.Ended"}
 
 // problems holds the last error of each, or nil.
 type problems struct {
@@ -40,7 +38,7 @@ func (p *problems) err() error {
 	var named []error
 	for what, err := range p.errs {
 		if err != nil {
-			named = append(named, fmt.Errorf("grants: %s: %w", failures[what], err))
+			named = append(named, fmt.Errorf("grants: %s: %w", names[what], err))
 		}
 	}
 	return errors.Join(named...)
@@ -60,9 +58,13 @@ func (c *Cache) problem(what int, err error) {
 	p.mu.Unlock()
 	switch {
 	case err == nil && before != nil:
-		c.opts.Log.Info("grants: works again: " + failures[what])
+		c.opts.Log.Info("grants: works again: " + names[what])
 	case err != nil && (before == nil || worse):
-		c.opts.Log.Log(context.Background(), level, "grants: "+failures[what], "error", err)
+		attrs := []slog.Attr{slog.Any("error", err)}
+		if p, ok := err.(*grantexhook.PanicError); ok {
+			attrs = append(attrs, slog.String("stack", string(p.Stack)))
+		}
+		c.opts.Log.LogAttrs(context.Background(), level, "grants: "+names[what]+" fails", attrs...)
 	}
 }
 

@@ -23,9 +23,9 @@ func TestStatusNamesWhatFails(t *testing.T) {
 		w.cache.MarkEnded("grnt_1")
 		time.Sleep(time.Second)
 		err := w.cache.Status().Err
-		require.ErrorContains(t, err, "grants: the live stream is interrupted: grantexapi: the API returned 401")
-		require.ErrorContains(t, err, "grants: listing the active grants fails: grantexapi: the API returned 401")
-		require.ErrorContains(t, err, "grants: Options.Ended fails; it will be called again: no database")
+		require.ErrorContains(t, err, "grants: the live stream: grantexapi: the API returned 401")
+		require.ErrorContains(t, err, "grants: listing the active grants: grantexapi: the API returned 401")
+		require.ErrorContains(t, err, "grants: Options.Ended: no database")
 		require.ErrorContains(t, w.cache.Sync(t.Context()), "grants: listing the active grants: grantexapi: the API returned 401")
 	})
 }

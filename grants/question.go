@@ -9,7 +9,7 @@ import (
 
 const (
 	places        = 8   // questions in flight
-	renewalPlaces = 6   // of these, at most for grants that nobody is waiting for
+	renewalPlaces = 6   // of these, at most for renewals
 	queue         = 256 // questions that wait for a place
 
 	questionTimeout = 10 * time.Second
@@ -36,7 +36,7 @@ type asking struct {
 
 	failures int       // since the last success
 	failed   int64     // the turn of the last failure
-	paused   time.Time // nothing is sent before
+	paused   time.Time // until then
 }
 
 // A question is detached from the checks that wait for it.

@@ -23,8 +23,8 @@ func newWork() *work {
 
 // Run keeps the Cache up to date until ctx ends: it asks for lists, reads the live
 // stream, calls Options.Ended, and drops what isn't needed from memory. It returns nil
-// once all that has ended, with every request in flight. A second Run at the same time is an error. After Run
-// has returned, the Cache still works as it does without Run.
+// after everything in flight has ended, requests included. Then the Cache works as it
+// does without Run. A second Run at the same time is an error.
 func (c *Cache) Run(ctx context.Context) error {
 	c.mu.Lock()
 	if c.running {

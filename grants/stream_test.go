@@ -248,7 +248,7 @@ func TestInterruptedStream(t *testing.T) {
 				time.Sleep(10*time.Minute + 500*time.Millisecond)
 				require.False(t, w.cache.Status().Connected)
 				require.ErrorContains(t, w.cache.Status().Err, tt.text)
-				lines := log.about("the live stream is interrupted")
+				lines := log.about("the live stream fails")
 				require.Contains(t, lines[0], warning)
 				require.Contains(t, lines[0], tt.text)
 				require.NotContains(t, strings.Join(lines, "\n"), loud)

@@ -79,7 +79,7 @@ func (t *table) age(id string, e *entry, now time.Time) time.Duration {
 	if t.last.has(id) {
 		a = age(now, t.last.at)
 	}
-	if e != nil {
+	if e != nil && !e.at.IsZero() {
 		a = min(a, age(now, e.at))
 	}
 	return a

@@ -109,6 +109,8 @@ func TestEndedFails(t *testing.T) {
 				require.Len(t, lines, 1)
 				require.Contains(t, lines[0], loud)
 				require.Contains(t, lines[0], tt.text)
+				_, panicked := errors.AsType[*grantexhook.PanicError](w.cache.Status().Err)
+				require.Equal(t, panicked, strings.Contains(lines[0], "told_test.go"), "the stack")
 
 				r.become(nil, 0)
 				time.Sleep(time.Minute)
