@@ -127,7 +127,6 @@ func TestRecordedStream(t *testing.T) {
 // TestOtherEvents checks events that weren't recorded. An event asks for a list unless
 // it's certain that no other grant ended.
 func TestOtherEvents(t *testing.T) {
-	const id = "grnt_1"
 	tests := []struct {
 		name, kind, data string
 		ends, list       bool
