@@ -40,9 +40,10 @@ type statements struct {
 // canceled while it waited for a standby.
 //
 // doneSQL leaves a mark that lasts as long or slightly longer, as [Store.Tx] makes it.
-// Then there's nothing to commit, so it doesn't wait for the disk. A WHERE after DO
-// UPDATE wouldn't do: it locks the row, which PostgreSQL must commit. Marks that haven't
-// expired are never taken back, so it doesn't matter what changes after the look.
+// Then there's nothing to commit, so it doesn't wait for the disk. In SQLite a WHERE after
+// DO UPDATE is enough. In PostgreSQL it would lock the row, which is a change to commit,
+// so doneSQL looks first. Marks that haven't expired are never taken back, so it doesn't
+// matter what changes after the look.
 const (
 	claimSQL = `
 INSERT INTO {table} AS held (id, token, expires) VALUES ($1, $2, {after $3})
@@ -56,6 +57,11 @@ INSERT INTO {table} (id, token, expires) SELECT $1, 0, {after $2} WHERE {seriali
 	SELECT 1 FROM {table} WHERE id = $1 AND token = 0 AND expires BETWEEN {now} + {$2} AND {now} + {$2} * 1.001
 )
 ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}`
+
+	sqliteDoneSQL = `
+INSERT INTO {table} AS held (id, token, expires) VALUES ($1, 0, {after $2})
+ON CONFLICT (id) DO UPDATE SET token = 0, expires = {after $2}
+WHERE held.token <> 0 OR held.expires NOT BETWEEN {after $2} AND {now} + $2 * 1.001`
 
 	releaseSQL = `DELETE FROM {table} WHERE id = $1 AND token = $2 AND {async}`
 
@@ -107,8 +113,6 @@ var (
 		"{returning limited $1}", "",
 		"{limited $3}", "true",
 		"{async}", "true",
-		"{serializable}", "false",
-		"{$2}", "$2",
 	}
 )
 
@@ -168,11 +172,11 @@ var (
 )
 
 func (d Dialect) statements(table string) (statements, error) {
-	words, migrate, level := postgreSQL, postgreSQLSchema, sql.LevelReadCommitted
+	words, migrate, done, level := postgreSQL, postgreSQLSchema, doneSQL, sql.LevelReadCommitted
 	switch d {
 	case PostgreSQL:
 	case SQLite:
-		words, migrate, level = sqlite, sqliteSchema, sql.LevelDefault
+		words, migrate, done, level = sqlite, sqliteSchema, sqliteDoneSQL, sql.LevelDefault
 	default:
 		return statements{}, errors.New("sqlstore: unknown dialect; use sqlstore.PostgreSQL or sqlstore.SQLite")
 	}
@@ -183,7 +187,7 @@ func (d Dialect) statements(table string) (statements, error) {
 	fill := strings.NewReplacer(append(names, words...)...).Replace
 	s := statements{
 		claim:   fill(claimSQL),
-		done:    fill(doneSQL),
+		done:    fill(done),
 		release: fill(releaseSQL),
 		mark:    fill(markSQL),
 		sweep:   fill(sweepSQL),
