@@ -186,6 +186,7 @@ func TestRejectedStream(t *testing.T) {
 		}, "stream")
 		w.run()
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		require.GreaterOrEqual(t, len(at), 10)
 		for i := range at[1:] {
 			wait, least := at[i+1].Sub(at[i]), min(15*time.Minute, time.Minute<<i)
@@ -202,6 +203,7 @@ func TestRejectedStream(t *testing.T) {
 
 		w.serve(nil, "stream")
 		time.Sleep(16 * time.Minute)
+		synctest.Wait()
 		require.True(t, w.cache.Status().Connected)
 		require.NoError(t, w.cache.Status().Err)
 		require.Len(t, log.about("INFO msg=\"grants: works again: the live stream"), 1)
@@ -212,6 +214,7 @@ func TestRejectedStream(t *testing.T) {
 		}, "stream")
 		w.Crash()
 		time.Sleep(3 * time.Minute)
+		synctest.Wait()
 		require.LessOrEqual(t, at[first+1].Sub(at[first]), 75*time.Second, "waits begin anew")
 		require.Len(t, log.about("403 FORBIDDEN"), 1)
 	})
