@@ -113,9 +113,9 @@ func TestGrants(t *testing.T) {
 // TestGrantsGlobal checks that the global MeterProvider may be set later.
 func TestGrantsGlobal(t *testing.T) {
 	defer otel.SetMeterProvider(metricnoop.NewMeterProvider())
-	require.NoError(t, otelhook.Grants(nil, func() status { return status{Grants: 2} }))
 	reader := sdkmetric.NewManualReader()
-	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))) // only the first in a process gets earlier instruments
+	require.NoError(t, otelhook.Grants(nil, func() status { return status{Grants: 2} }))
 	require.Equal(t, "2", observer{reader: reader}.points(t)["grantexhook.grants.cached{}"])
 }
 
