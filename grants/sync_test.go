@@ -157,7 +157,7 @@ func TestNotFoundBeforeAList(t *testing.T) {
 	for _, expires := range []string{"2100", "1999"} {
 		t.Run(expires, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, cache := newDesk(t, grants.Options{}, nil)
+				d, cache := newDesk(t, grants.Options{Ended: (&register{}).end}, nil)
 				notFound := says(0, http.StatusNotFound, `{"code":"NOT_FOUND"}`)
 				d.turn(says(10*time.Second, http.StatusOK, strings.Replace(listOf([]string{"grnt_1"}), "2100", expires, 1)), notFound)
 				synced := make(chan error)
@@ -168,6 +168,7 @@ func TestNotFoundBeforeAList(t *testing.T) {
 				require.ErrorIs(t, cache.Check(t.Context(), "grnt_1"), grants.ErrEnded)
 				list, _ := d.questions()
 				require.Len(t, list, 2)
+				require.Equal(t, 1, cache.Status().Untold)
 			})
 		})
 	}
