@@ -73,8 +73,8 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// A Cache knows which grants of an account are active. Create it with [New]. All
-// methods are safe for concurrent use.
+// A Cache knows which grants of an account are active. Create it with [New]; the zero
+// value isn't usable. All methods are safe for concurrent use.
 type Cache struct {
 	client *grantexapi.Client
 	opts   Options       // with defaults
@@ -215,7 +215,7 @@ type Status struct {
 	Untold   int           // ended grants that Ended hasn't been called with successfully
 	Contexts int           // open Contexts
 
-	Connected bool // the live stream stands
+	Connected bool // the live stream is connected
 
 	Hits      int64 // checks that memory answered
 	Misses    int64 // checks that had to ask, or couldn't

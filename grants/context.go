@@ -191,6 +191,8 @@ func (c *Cache) aging(now time.Time) []string {
 //   - 401 with "WWW-Authenticate: Bearer" if grantID returns an error or an empty ID
 //   - 401 with error="invalid_token" (RFC 6750, section 3.1) if the grant has ended
 //   - 503 with Retry-After if that can't be known within two seconds
+//
+// Middleware panics if grantID is nil.
 func (c *Cache) Middleware(grantID func(*http.Request) (string, error)) func(http.Handler) http.Handler {
 	if grantID == nil {
 		panic("grants: Middleware needs a function that returns the grant ID of a request")

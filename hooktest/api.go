@@ -19,7 +19,8 @@ import (
 // An API is a Grantex API in memory with one account. It's an [http.Handler] that serves
 // grants, webhook endpoints and their deliveries, the event stream, and the key set that
 // verifies its tokens. It behaves as the real service was measured to, except that it
-// has no rate limit, delivers webhooks right away, and accepts every API key.
+// has no rate limit, delivers webhooks right away, and accepts every API key. So anyone
+// who can reach it can revoke its grants; use it only for tests and demos.
 //
 // Its methods create grants and end them in each way that Grantex knows. Events go to
 // the stream and to the endpoints, as a [Sender] delivers them. [API.Intercept] and
